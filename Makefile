@@ -1,0 +1,62 @@
+# `make` explains the targets. Needed: Python 3.10 or later; everything else goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := build/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench clean-demo
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: $(VENV)/.ready-test ## make .venv with everything that the demo, the tests and the checks need
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "error: $(PYTHON) is older than 3.10; name another with make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "error: $(PYTHON) has no venv; on Debian: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.ready-run: setup.py | $(BIN)/python
+	@echo "installing the packages into $(VENV) (TensorFlow alone is half a gigabyte) ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[engine,beam]'
+	@touch $@
+
+$(VENV)/.ready-test: setup.py $(VENV)/.ready-run
+	@echo "installing what tests and checks need into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# Each line is a command that works as well on the real data set; each recognises what it has done before, so a
+# second run is quick. A training run that was cut off is made anew.
+demo: $(VENV)/.ready-run ## phantoms -> shards -> trained and judged model -> report, in about 5 minutes on 2 cores
+	$(BIN)/python -m beam_pipelines.synthesize --output $(DEMO)/phantom --patients 240 --seed 7
+	$(BIN)/python -m beam_pipelines.convert --images $(DEMO)/phantom \
+	  --labels $(DEMO)/phantom/Data_Entry_2017_v2020.csv --split official \
+	  --train_val_list $(DEMO)/phantom/train_val_list.txt --test_list $(DEMO)/phantom/test_list.txt \
+	  --validation_fraction 0.1 --records_per_shard 64 --output $(DEMO)/shards --resume
+	$(BIN)/python -m beam_pipelines.audit $(DEMO)/shards
+	$(BIN)/engine inspect $(DEMO)/shards/manifest.json --images 16 --png $(DEMO)/contact_sheet.png
+	@grep -qs '"state": "finished"' $(DEMO)/run/run.json || rm -rf $(DEMO)/run
+	$(BIN)/engine train --config configs/demo.yaml --data $(DEMO)/shards/manifest.json --run-dir $(DEMO)/run
+	$(BIN)/engine evaluate --run-dir $(DEMO)/run --split test
+	test -s $(DEMO)/run/benchmark.json || { \
+	  $(BIN)/engine benchmark input --data $(DEMO)/shards/manifest.json --seconds 4 --json \
+	    > $(DEMO)/benchmark.tmp && mv $(DEMO)/benchmark.tmp $(DEMO)/run/benchmark.json; }
+	$(BIN)/engine report --run-dir $(DEMO)/run
+
+clean-demo: ## remove what the demo made
+	rm -rf $(DEMO)
+
+test: $(VENV)/.ready-test ## run all tests (NIH_SAMPLE_DIR=folder adds those on real images)
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.ready-test ## lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.ready-run ## images/s of the training input beside plain TFRecordDataset and PNGs decoded in the loop
+	@$(BIN)/engine benchmark input --data $(DEMO)/shards/manifest.json --seconds 10

@@ -1,0 +1,275 @@
+"""One small interface over local paths and `s3://` objects.
+
+A location is a string: a path, or `s3://bucket/key`. S3 credentials, region and endpoint follow the AWS
+conventions (`AWS_ENDPOINT_URL_S3`, `AWS_PROFILE`, ...), so any S3-compatible server works. Whatever is
+written appears whole or not at all: a local file by rename, an object by the one request that completes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from records.errors import StorageError
+
+# Objects are sent in parts of this size: large enough for few requests, small enough to stay in memory.
+PART_BYTES = 16 << 20
+# Of a local file that is not published yet; its name begins with a dot.
+SCRATCH_SUFFIX = ".tmp"
+
+
+class Stored(NamedTuple):
+    """One file or object and its size."""
+
+    location: str
+    size_bytes: int
+
+
+def is_s3(location: str) -> bool:
+    """Tell whether a location is an S3 object or prefix; refuse schemes that are not served."""
+    scheme, separator, _ = location.partition("://")
+    if not separator:
+        return False
+    if scheme != "s3":
+        raise StorageError(f"{location}: `{scheme}://` is not served; use a local path or s3://bucket/key")
+    return True
+
+
+def join(base: str, *parts: str) -> str:
+    """Put relative parts behind a base location with single slashes."""
+    return "/".join([base.rstrip("/") or "/", *parts])
+
+
+def name(location: str) -> str:
+    """Return the last part of a location."""
+    return location.rstrip("/").rpartition("/")[2]
+
+
+def parent(location: str) -> str:
+    """Return the folder or prefix that a location stands in."""
+    folder, separator, _ = location.rstrip("/").rpartition("/")
+    return folder if separator else "."
+
+
+def exists(location: str) -> bool:
+    """Tell whether a file or object (not a folder) is there."""
+    if not is_s3(location):
+        return Path(location).is_file()
+    try:
+        size(location)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def size(location: str) -> int:
+    """Return the size of a file or object in bytes.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        StorageError: the store refuses or can't be reached.
+    """
+    if not is_s3(location):
+        return Path(location).stat().st_size
+    bucket, key = _split(location)
+    with _s3_errors(location):
+        return int(_s3().head_object(Bucket=bucket, Key=key)["ContentLength"])
+
+
+def read_bytes(location: str) -> bytes:
+    """Return a whole file or object.
+
+    Raises:
+        StorageError: it is missing or can't be read; the line says which and why.
+    """
+    try:
+        if not is_s3(location):
+            return Path(location).read_bytes()
+        bucket, key = _split(location)
+        with _s3_errors(location):
+            return _s3().get_object(Bucket=bucket, Key=key)["Body"].read()
+    except OSError as error:
+        raise StorageError(f"{location}: can't be read: {_reason(error)}") from error
+
+
+def write_bytes(location: str, data: bytes) -> None:
+    """Write a whole file or object; it appears whole or not at all."""
+    with atomic_writer(location) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_writer(location: str) -> Iterator[IO[bytes]]:
+    """Open a binary file for writing that is published under `location` when the block ends well.
+
+    When the block raises, nothing is published and what stood at `location` stays.
+
+    Raises:
+        StorageError: the folder is not writable, the disk is full, or the store refuses.
+    """
+    remote = is_s3(location)
+    try:
+        folder = None if remote else Path(location).parent
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=folder, prefix=f".{name(location)}.", suffix=SCRATCH_SUFFIX, delete=False
+        ) as file:
+            try:
+                yield file
+                file.flush()
+                _upload(file.name, location) if remote else _publish(file, location)
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{location}: can't be written: {_reason(error)}") from error
+
+
+def list_files(prefix: str) -> list[Stored]:
+    """List every file below a folder, or every object below a prefix, sorted by location.
+
+    Folders behind symbolic links are followed. Hidden and unpublished files (a leading dot) are left out.
+
+    Raises:
+        StorageError: the folder or bucket is not there.
+    """
+    if is_s3(prefix):
+        found = _list_objects(prefix)
+    elif Path(prefix).is_dir():
+        found = [
+            _stored(os.path.join(folder, file))  # noqa: PTH118
+            for folder, _, files in os.walk(prefix, followlinks=True)
+            for file in files
+            if not file.startswith(".")  # an unpublished file may be gone before its size is asked for
+        ]
+    else:
+        raise StorageError(f"{prefix}: no such folder")
+    return sorted(stored for stored in found if not name(stored.location).startswith("."))
+
+
+def _stored(path: str) -> Stored:
+    try:
+        return Stored(path, os.stat(path).st_size)  # noqa: PTH116
+    except OSError as error:
+        raise StorageError(f"{path}: can't be read: {_reason(error)}") from error
+
+
+def delete(location: str) -> None:
+    """Remove a file or object if it is there."""
+    if not is_s3(location):
+        Path(location).unlink(missing_ok=True)
+        return
+    bucket, key = _split(location)
+    with _s3_errors(location):
+        _s3().delete_object(Bucket=bucket, Key=key)
+
+
+def fetch(location: str, path: Path) -> None:
+    """Copy a file or object to a local path, atomically.
+
+    Raises:
+        StorageError: it is missing or can't be read, or the path can't be written; the line says which.
+    """
+    with atomic_writer(str(path)) as file:
+        try:
+            _copy_into(file, location)
+        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+            raise StorageError(f"{location}: can't be read: {_reason(error)}") from error
+
+
+def _copy_into(file: IO[bytes], location: str) -> None:
+    if is_s3(location):
+        bucket, key = _split(location)
+        with _s3_errors(location):
+            _s3().download_fileobj(bucket, key, file)
+    else:
+        with Path(location).open("rb") as source:
+            shutil.copyfileobj(source, file, PART_BYTES)
+
+
+def _list_objects(prefix: str) -> list[Stored]:
+    bucket, key = _split(prefix)
+    if key and not key.endswith("/"):
+        key += "/"
+    with _s3_errors(prefix):
+        pages = _s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+        return [
+            Stored(f"s3://{bucket}/{entry['Key']}", entry["Size"])
+            for page in pages
+            for entry in page.get("Contents", ())
+            if not entry["Key"].endswith("/")
+        ]
+
+
+def _publish(file: Any, location: str) -> None:
+    os.fsync(file.fileno())
+    # A temporary file is private; a published one follows the umask like any other.
+    umask = os.umask(0)
+    os.umask(umask)
+    Path(file.name).chmod(0o666 & ~umask)
+    Path(file.name).replace(location)
+
+
+def _upload(path: str, location: str) -> None:
+    from boto3.s3.transfer import TransferConfig
+
+    bucket, key = _split(location)
+    with _s3_errors(location):
+        _s3().upload_file(path, bucket, key, Config=TransferConfig(multipart_chunksize=PART_BYTES))
+
+
+@functools.cache
+def _client(process_id: int) -> Any:  # noqa: ARG001 - a forked child must not share its parent's connections
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        config=Config(
+            retries={"mode": "standard", "max_attempts": 8},
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=32,
+        ),
+    )
+
+
+def _s3() -> Any:
+    return _client(os.getpid())
+
+
+def _split(location: str) -> tuple[str, str]:
+    bucket, _, key = location.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise StorageError(f"{location}: no bucket; expected s3://bucket/key")
+    return bucket, key
+
+
+@contextlib.contextmanager
+def _s3_errors(location: str) -> Iterator[None]:
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in {"404", "NoSuchKey", "NotFound"}:
+            raise FileNotFoundError(2, "no such object", location) from error
+        raise StorageError(f"{location}: the store answered `{code}`: {_one_line(error)}") from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise StorageError(f"{location}: the store can't be used: {_one_line(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or _one_line(error)).lower()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

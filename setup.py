@@ -1,0 +1,47 @@
+"""Packaging of cxr-engine; tool settings stand in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ENGINE = ["tensorflow>=2.18", "keras>=3.8", "matplotlib>=3.8", "Jinja2>=3.1", "rich>=13"]
+BEAM = ["apache-beam>=2.76", "rich>=13"]
+TEST = ["pytest>=8", "hypothesis>=6.100", "moto[s3,server]>=5", "scikit-learn>=1.4"]
+DEV = ["ruff==0.17.6", "mypy>=1.10", "pandas-stubs", "types-PyYAML", "types-protobuf", "build"]
+
+setup(
+    name="cxr-engine",
+    version="0.1.0",
+    description="Chest X-rays from PNGs to sharded records to trained and honestly judged models",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["records*", "beam_pipelines*", "engine*"]),
+    package_data={"engine.report": ["templates/*.j2"]},
+    install_requires=[
+        "numpy>=1.26",
+        "pandas>=2.2",
+        "protobuf>=5",
+        "google-crc32c>=1.5",
+        "boto3>=1.34",
+        "kornia-rs>=0.1.11",
+        "opencv-python-headless>=4.10",
+        "PyYAML>=6",
+    ],
+    extras_require={
+        "engine": ENGINE,
+        "beam": BEAM,
+        "gpu": ["tensorflow[and-cuda]>=2.18", *ENGINE],
+        "test": TEST,
+        "dev": [*ENGINE, *BEAM, *TEST, *DEV],
+    },
+    entry_points={"console_scripts": ["engine=engine.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+)
