@@ -1,0 +1,119 @@
+"""What is to be written: table, split and settings become one work item for each shard.
+
+Pure: the same inputs give the same items, whatever the machine, the runner or the number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from records.splits import SPLITS
+from records.table import ImageTable
+
+
+class ImageRow(NamedTuple):
+    """One image and what the table says of it."""
+
+    image_id: str
+    location: str
+    patient_id: int
+    labels: bytes
+    view: str
+    sex: str
+    age_years: float
+    follow_up: int
+
+
+class ShardItem(NamedTuple):
+    """One work item: the rows of one shard, and its path relative to the output."""
+
+    path: str
+    split: str
+    rows: tuple[ImageRow, ...]
+
+
+@dataclass(frozen=True)
+class PixelSettings:
+    """How pictures are stored."""
+
+    side_px: int = 320
+    stored_channels: int = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that decides a conversion's output; equal requests give equal bytes."""
+
+    source: dict[str, Any]
+    split: dict[str, Any]
+    pixels: PixelSettings
+    records_per_shard: int
+    images_sha256: str
+
+    @property
+    def sha256(self) -> str:
+        """Name of this request."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def hash_names(names: list[str]) -> str:
+    """Hash a list of names, in its order."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def shard_items(
+    table: ImageTable,
+    assignment: np.ndarray,
+    images: dict[str, str],
+    *,
+    records_per_shard: int,
+    seed: int,
+) -> list[ShardItem]:
+    """Spread the images of each split over its shards at random.
+
+    Args:
+        table: the label table, N rows.
+        assignment: (N,) index into `SPLITS`.
+        images: location by image name; rows without one are left out.
+        records_per_shard: at most so many in a shard; a split's shards differ by one record at most.
+        seed: of the spreading.
+
+    Returns:
+        One item for each shard, in the order of splits and shards.
+    """
+    present = np.fromiter((image_id in images for image_id in table.image_ids.tolist()), bool, len(table))
+    items = []
+    for code, split in enumerate(SPLITS):
+        # Sorted by name first: the two releases of the table have different orders.
+        rows = np.flatnonzero(present & (assignment == code))
+        rows = rows[np.argsort(table.image_ids[rows])]
+        rows = rows[np.random.RandomState([seed, code]).permutation(len(rows))]
+        count = -(-len(rows) // records_per_shard)
+        items += [
+            ShardItem(_path(split, number, count), split, tuple(_row(table, row, images) for row in shard))
+            for number, shard in enumerate(np.array_split(rows, count) if count else [])
+        ]
+    return items
+
+
+def _path(split: str, number: int, count: int) -> str:
+    return f"{split}/{split}-{number:05d}-of-{count:05d}.tfrecord"
+
+
+def _row(table: ImageTable, row: int, images: dict[str, str]) -> ImageRow:
+    image_id = str(table.image_ids[row])
+    return ImageRow(
+        image_id=image_id,
+        location=images[image_id],
+        patient_id=int(table.patient_ids[row]),
+        labels=table.labels[row].tobytes(),
+        view=str(table.view[row]),
+        sex=str(table.sex[row]),
+        age_years=float(table.age_years[row]),
+        follow_up=int(table.follow_up[row]),
+    )

@@ -1,0 +1,87 @@
+"""A progress line with a rate and the time left, for work that other processes do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_POLL_S = 0.25
+# Where no terminal is, a line now and then says as much.
+_LINE_EVERY_S = 10.0
+
+
+@contextlib.contextmanager
+def watch(what: str, total: int, count: Callable[[], int]) -> Iterator[None]:
+    """Show `count()` of `total` while the block runs.
+
+    Args:
+        what: is being done, such as `converting`.
+        total: images in all.
+        count: returns the images done so far; called a few times a second from another thread.
+    """
+    stop = threading.Event()
+    show = _bar if sys.stderr.isatty() else _lines
+    thread = threading.Thread(target=show, args=(what, total, count, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def quiet_workers() -> Iterator[None]:
+    """Keep what worker processes say of themselves off the screen while the block runs.
+
+    Beam's local workers write dozens of lines each to the standard error they inherit. What matters of it
+    reaches the launcher as an exception, so descriptor 2 leads nowhere meanwhile; this process still
+    writes to the real one through `sys.stderr`.
+    """
+    real, inherited = sys.stderr, os.dup(2)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(inherited, 2)
+        os.close(inherited)
+        sys.stderr.close()
+        sys.stderr = real
+
+
+def _bar(what: str, total: int, count: Callable[[], int], stop: threading.Event) -> None:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=total, rate="")
+        start = time.monotonic()
+        running = True
+        while running:
+            running = not stop.wait(_POLL_S)
+            done = count()
+            bar.update(task, completed=done, rate=f"{done / (time.monotonic() - start):.0f} images/s")
+
+
+def _lines(what: str, total: int, count: Callable[[], int], stop: threading.Event) -> None:
+    start = time.monotonic()
+    running = True
+    while running:
+        running = not stop.wait(_LINE_EVERY_S)
+        done, elapsed_s = count(), time.monotonic() - start
+        rate = done / elapsed_s
+        left = f", {(total - done) / rate:.0f} s left" if running and rate else ""
+        print(f"{what}: {done:,} of {total:,} images, {rate:.0f} images/s{left}", file=sys.stderr, flush=True)
