@@ -1,0 +1,18 @@
+"""Metrics of whole-epoch predictions, exact and in NumPy; nothing here imports TensorFlow.
+
+What is undefined is NaN, never 0: a finding without positives has no recall, not a recall of zero.
+"""
+
+from engine.metrics.counts import Averaged, Confusion, all_negative_baseline, confusion
+from engine.metrics.ranking import auroc, average_precision, macro, micro_auroc
+
+__all__ = [
+    "Averaged",
+    "Confusion",
+    "all_negative_baseline",
+    "auroc",
+    "average_precision",
+    "confusion",
+    "macro",
+    "micro_auroc",
+]

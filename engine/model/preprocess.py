@@ -1,0 +1,78 @@
+"""From stored uint8 pictures to the numbers that an ImageNet DenseNet expects, inside the model.
+
+The pictures travel to the device as uint8 with one channel, a twelfth of the bytes of float32 RGB; size,
+channels and scale are changed here. Augmentation happens before this layer and is left to the input.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+# The 'torch' mode of keras.applications.imagenet_utils.preprocess_input: RGB, of pixels in [0, 1].
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@keras.saving.register_keras_serializable(package="cxr_engine")
+class DenseNetPreprocess(keras.layers.Layer):
+    """Reduces, spreads to three channels and normalises like `keras.applications.densenet`.
+
+    B = pictures, S = stored side, T = `image_side_px`, C = 1 or 3 stored channels.
+
+    Input: (B, S, S, C) uint8, 0 is black. Output: (B, T, T, 3) in the compute dtype. The arithmetic is
+    float32 under any policy: bfloat16 keeps 8 bits, so neighbouring greys would merge before the mean
+    is taken off.
+
+    Args:
+        image_side_px: T, at most S. Where S is a multiple of T, each output pixel is the exact mean of
+            the (S / T) x (S / T) stored ones; otherwise the picture is resized bilinearly with antialias.
+    """
+
+    def __init__(self, image_side_px: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if image_side_px < 1:
+            raise ValueError(f"image_side_px is {image_side_px}; expected at least 1")
+        self.image_side_px = image_side_px
+        # Keras would otherwise cast a floating-point picture of 0 to 255 to half before `call` sees it.
+        self.autocast = False
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Check a (B, S, S, C) shape; raises ValueError when it can't be turned into (B, T, T, 3)."""
+        if len(input_shape) != 4 or input_shape[1] != input_shape[2] or input_shape[3] not in (1, 3):
+            raise ValueError(f"expected pictures of shape (B, S, S, 1 or 3), got {tuple(input_shape)}")
+        if input_shape[1] is None or input_shape[1] < self.image_side_px:
+            raise ValueError(
+                f"pictures of {input_shape[1]} px can't be reduced to image_side_px={self.image_side_px}"
+            )
+        super().build(input_shape)
+
+    def call(self, images: Any) -> Any:
+        """Turn (B, S, S, C) uint8 into (B, T, T, 3) in the compute dtype."""
+        pixels = self._reduce(ops.cast(images, "float32")) / 255.0
+        # One grey channel spreads to three here, by broadcasting against the (3,) mean.
+        pixels = pixels - ops.convert_to_tensor(IMAGENET_MEAN, dtype="float32")
+        pixels = pixels / ops.convert_to_tensor(IMAGENET_STD, dtype="float32")
+        return ops.cast(pixels, self.compute_dtype)
+
+    def _reduce(self, pixels: Any) -> Any:
+        side = pixels.shape[1]
+        if side == self.image_side_px:
+            return pixels
+        if side % self.image_side_px == 0:
+            window = side // self.image_side_px
+            return ops.average_pool(pixels, window, strides=window, data_format="channels_last")
+        size = (self.image_side_px, self.image_side_px)
+        return ops.image.resize(
+            pixels, size, interpolation="bilinear", antialias=True, data_format="channels_last"
+        )
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """(B, T, T, 3)."""
+        return (input_shape[0], self.image_side_px, self.image_side_px, 3)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "image_side_px": self.image_side_px}

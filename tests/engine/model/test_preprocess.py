@@ -1,0 +1,73 @@
+"""The preprocessing layer against Keras's own arithmetic and NumPy's means."""
+
+import keras
+import numpy as np
+import pytest
+
+from engine.model.preprocess import DenseNetPreprocess
+
+RNG = np.random.default_rng(1)
+RGB = RNG.integers(0, 256, (2, 64, 64, 3), np.uint8)
+GREY = RNG.integers(0, 256, (2, 64, 64, 1), np.uint8)
+
+
+def _keras_arithmetic(pixels):
+    return keras.applications.densenet.preprocess_input(np.array(pixels, np.float32))
+
+
+def test_rgb_pictures_come_out_as_keras_preprocesses_them():
+    np.testing.assert_allclose(DenseNetPreprocess(64)(RGB), _keras_arithmetic(RGB), atol=1e-6)
+
+
+def test_a_grey_picture_equals_the_same_picture_stored_three_times():
+    layer = DenseNetPreprocess(64)
+    np.testing.assert_array_equal(layer(GREY), DenseNetPreprocess(64)(GREY.repeat(3, axis=-1)))
+
+
+@pytest.mark.parametrize("images", [GREY, RGB])
+def test_a_side_that_divides_is_reduced_by_the_exact_mean_of_areas(images):
+    blocks = images.reshape(2, 16, 4, 16, 4, -1).astype(np.float64).mean(axis=(2, 4))
+    expected = _keras_arithmetic(np.broadcast_to(blocks, (2, 16, 16, 3)))
+    np.testing.assert_allclose(DenseNetPreprocess(16)(images), expected, atol=2e-6)
+
+
+def test_a_side_that_does_not_divide_is_resized_without_aliasing():
+    stripes = np.zeros((1, 60, 60, 1), np.uint8)
+    stripes[:, :, ::2] = 200
+    out = np.asarray(DenseNetPreprocess(33)(stripes))
+    assert out.shape == (1, 33, 33, 3)
+    expected = _keras_arithmetic(np.full((1, 1, 1, 3), 100.0))
+    # Plain bilinear sampling would give anything from 0 to 200, that is about -2 to 1.4.
+    assert np.abs(out[:, 3:-3, 3:-3] - expected).max() < 0.5
+
+
+@pytest.mark.parametrize("side", [64, 16, 33])
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_under_mixed_precision_the_arithmetic_is_float32_and_rounded_once(policy, side, dtype):
+    precise = DenseNetPreprocess(side)(GREY)
+    half = DenseNetPreprocess(side, dtype=policy)(keras.ops.convert_to_tensor(GREY, dtype))
+    name = policy.removeprefix("mixed_")
+    assert keras.backend.standardize_dtype(half.dtype) == name
+    expected = keras.ops.cast(keras.ops.cast(precise, name), "float32")
+    np.testing.assert_array_equal(keras.ops.cast(half, "float32"), expected)
+
+
+def test_the_layer_keeps_its_side_when_saved():
+    layer = DenseNetPreprocess(32, name="preprocess")
+    loaded = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert loaded.image_side_px == 32
+    assert loaded.compute_output_shape((None, 64, 64, 1)) == (None, 32, 32, 3)
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 64, 2), (2, 64, 32, 1), (2, 64, 64), (2, None, None, 1)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"expected pictures|can't be reduced"):
+        DenseNetPreprocess(32).build(shape)
+
+
+def test_a_picture_is_never_enlarged():
+    with pytest.raises(ValueError, match="64 px can't be reduced to image_side_px=128"):
+        DenseNetPreprocess(128).build((None, 64, 64, 1))
+    with pytest.raises(ValueError, match="at least 1"):
+        DenseNetPreprocess(0)
