@@ -1,0 +1,319 @@
+"""Random access to a split's records: shards mapped into memory, whole batches gathered through the index.
+
+Checks that shards, index and manifest belong together, and each shard's CRC32C once in a process, when the
+shard is first touched. Order is `order`'s business, threads and prefetching are `pipeline`'s, local copies
+are `cache`'s.
+
+Shapes: N = records in the split, B = records asked for, S = stored side in pixels, C = stored channels.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+
+from engine.input import cache
+from records import example, index, storage
+from records.errors import CxrError, ManifestError, RecordError, ShardError
+from records.labels import FINDINGS
+from records.manifest import Manifest, Shard, read_checked
+
+
+class ShardReader:
+    """The records of one split by row number, counted through the shards in the manifest's order.
+
+    Threads may share a reader. A child process opens its own.
+
+    Attributes:
+        manifest: of the data set.
+        split: train, validation or test.
+        image_shape: (S, S, C).
+        shard_sizes: records in each shard.
+        fault: the first error that `gather` raised; tf.data hides its type from whoever iterates.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        split: str,
+        *,
+        verify: bool = True,
+        cache_folder: str | Path | None = None,
+    ) -> None:
+        """Read and check the split's index; shards are opened when they are first touched.
+
+        Args:
+            manifest: of the data set.
+            split: train, validation or test.
+            verify: check each shard's CRC32C before its first use in this process.
+            cache_folder: for downloads of a remote data set; None: the user's cache folder.
+
+        Raises:
+            ManifestError: no such split, or the manifest doesn't describe its images.
+            ShardError: the index isn't the manifest's, or a local shard is missing or of another size.
+        """
+        if split not in manifest.splits:
+            raise ManifestError(
+                f"{manifest.location}: no split `{split}`; expected one of {', '.join(manifest.splits)}"
+            )
+        self.manifest, self.split = manifest, split
+        self.image_shape = image_shape(manifest)
+        self.shard_sizes = tuple(shard.records for shard in manifest.splits[split].shards)
+        self.fault: CxrError | None = None
+        self._rows = _read_index(manifest, split, self.image_shape)
+        self._shards = _Shards(manifest, split, verify=verify, cache_folder=cache_folder)
+        self._raw = manifest.image["encoding"] == "raw"
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __enter__(self) -> ShardReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the shards; batches handed out before stay valid."""
+        self._shards.close()
+
+    def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Copy records into one batch.
+
+        Args:
+            rows: (B,) row numbers in any order.
+            out: (B, S, S, C) uint8, C-contiguous, to be filled; None: fresh memory, which costs more than
+                the copy.
+
+        Returns:
+            images: (B, S, S, C) uint8, 0 is black; `out` if it was given.
+            labels: (B, 14) float32 in `labels.FINDINGS` order, 1 where the finding is reported.
+
+        Raises:
+            ShardError: a shard is missing, damaged or not the manifest's.
+            RecordError: a compressed picture can't be decoded or has another shape.
+        """
+        images = np.empty((len(rows), *self.image_shape), np.uint8) if out is None else out
+        labels = np.empty((len(rows), len(FINDINGS)), np.uint8)
+        copy = self._copy_raw if self._raw else self._copy_decoded
+        try:
+            copy(self._rows[rows], images, labels)
+        except CxrError as error:
+            self.fault = self.fault or error
+            raise
+        return images, labels.astype(np.float32)
+
+    def records(self, rows: np.ndarray) -> list[example.Record]:
+        """Parse whole records: everything that a record holds.
+
+        Args:
+            rows: (B,) row numbers.
+        """
+        records = []
+        for row in self._rows[rows]:
+            start = int(row["payload_offset"])
+            payload = self._shards[row["shard"]][start : start + int(row["payload_bytes"])]
+            records.append(self._parse(payload.tobytes(), row))
+        return records
+
+    def identities(self) -> tuple[np.ndarray, np.ndarray]:
+        """Read the whole split for (N,) str image ids and (N,) int64 patient ids."""
+        image_ids, patient_ids = [], []
+        for row in range(len(self)):
+            (record,) = self.records(np.array([row]))
+            image_ids.append(record.image_id)
+            patient_ids.append(record.patient_id)
+        return np.array(image_ids, str), np.array(patient_ids, np.int64)
+
+    def labels(self) -> np.ndarray:
+        """Return (N, 14) uint8 labels, reading 14 bytes a record and checking no shard's CRC32C.
+
+        Raises:
+            ShardError: a shard is missing or of another size, or holds something else than labels there.
+        """
+        labels = np.empty((len(self), len(FINDINGS)), np.uint8)
+        for shard in range(len(self.shard_sizes)):
+            rows = np.flatnonzero(self._rows["shard"] == shard)
+            if not len(rows):
+                continue
+            offsets = self._rows["labels_offset"][rows].tolist()
+            labels[rows] = self._shards.read_each(shard, offsets, len(FINDINGS))
+            if labels[rows].max(initial=0) > 1:
+                raise ShardError(
+                    f"{self._shards.location(shard)}: no labels where the index says; "
+                    "the shard is damaged or stale: convert again"
+                )
+        return labels
+
+    def _copy_raw(self, rows: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
+        flat = images.reshape(len(rows), int(np.prod(self.image_shape)))
+        # Records of a shard differ by a byte or two in length, so there is no stride to index by. Copies of
+        # this size release the interpreter's lock.
+        positions = zip(
+            *(rows[key].tolist() for key in ("shard", "image_offset", "labels_offset")), strict=True
+        )
+        for number, (shard, image, label) in enumerate(positions):
+            data = self._shards[shard]
+            flat[number] = data[image : image + flat.shape[1]]
+            labels[number] = data[label : label + len(FINDINGS)]
+
+    def _copy_decoded(self, rows: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
+        for number, row in enumerate(rows):
+            data, start = self._shards[row["shard"]], int(row["image_offset"])
+            picture = _decode(data[start : start + int(row["image_bytes"])], self.image_shape[2])
+            if picture is None or picture.shape != self.image_shape:
+                found = "undecodable" if picture is None else f"of shape {picture.shape}"
+                record = self._record_name(row)
+                raise RecordError(
+                    f"{record}: the picture is {found}; expected {self.image_shape}: convert again"
+                )
+            images[number] = picture
+            label = int(row["labels_offset"])
+            labels[number] = data[label : label + len(FINDINGS)]
+
+    def _parse(self, payload: bytes, row: Any) -> example.Record:
+        try:
+            return example.decode(payload)
+        except RecordError as error:
+            raise RecordError(f"{self._record_name(row)}: {error}; convert again") from error
+
+    def _record_name(self, row: Any) -> str:
+        return f"{self._shards.location(row['shard'])}: the record at byte {row['payload_offset']}"
+
+
+class _Shards:
+    """The shards of a split as (bytes,) uint8 read-only arrays, mapped when they are first touched."""
+
+    def __init__(
+        self, manifest: Manifest, split: str, *, verify: bool, cache_folder: str | Path | None
+    ) -> None:
+        self._manifest, self._files = manifest, manifest.splits[split].shards
+        self._verify, self._cache_folder = verify, cache_folder
+        self._mapped: dict[int, np.ndarray] = {}
+        self._locks = [threading.Lock() for _ in self._files]
+        self._closed = False
+        if not storage.is_s3(manifest.location):
+            for file in self._files:
+                cache.local_path(manifest, file)
+
+    def __getitem__(self, shard: int) -> np.ndarray:
+        data = self._mapped.get(shard)
+        return self._open(int(shard)) if data is None else data
+
+    def location(self, shard: int) -> str:
+        return self._manifest.locate(self._files[shard])
+
+    def read_each(self, shard: int, offsets: list[int], count: int) -> np.ndarray:
+        """Read `count` bytes at each offset: (len(offsets), count) uint8, untouched by read-ahead."""
+        with self._path(shard).open("rb") as file:
+            parts = [os.pread(file.fileno(), count, offset) for offset in offsets]
+        return np.frombuffer(b"".join(parts), np.uint8).reshape(len(offsets), count)
+
+    def close(self) -> None:
+        self._closed = True
+        self._mapped.clear()
+
+    def _open(self, shard: int) -> np.ndarray:
+        if self._closed:
+            raise ValueError("the reader is closed")
+        with self._locks[shard]:
+            if shard not in self._mapped:
+                path = self._path(shard)
+                if self._verify:
+                    _check_once(path, self._files[shard])
+                self._mapped[shard] = _map(path)
+            return self._mapped[shard]
+
+    def _path(self, shard: int) -> Path:
+        return cache.local_path(self._manifest, self._files[shard], self._cache_folder)
+
+
+def image_shape(manifest: Manifest) -> tuple[int, int, int]:
+    """Return (S, S, C) of a data set's pictures.
+
+    Raises:
+        ManifestError: the manifest doesn't say, or names an encoding that isn't known.
+    """
+    image = manifest.image
+    known = image.get("encoding") in example.ENCODINGS and image.get("stored_channels") in (1, 3)
+    if not known or not isinstance(image.get("side_px"), int):
+        raise ManifestError(
+            f"{manifest.location}: `image` is {image}; expected side_px, stored_channels of 1 or 3 and an "
+            f"encoding of {', '.join(example.ENCODINGS)}: convert again"
+        )
+    return image["side_px"], image["side_px"], image["stored_channels"]
+
+
+def _read_index(manifest: Manifest, split: str, shape: tuple[int, int, int]) -> np.ndarray:
+    file = manifest.splits[split].index
+    name = manifest.locate(file)
+    rows = index.from_bytes(read_checked(manifest, file), name)
+    shards = manifest.splits[split].shards
+    counts = [shard.records for shard in shards]
+    if not np.array_equal(rows["shard"], np.repeat(np.arange(len(shards)), counts)):
+        raise ShardError(
+            f"{name}: {len(rows)} rows that don't follow the {sum(counts)} records of the manifest's "
+            f"{len(shards)} shards; the index is stale: convert again"
+        )
+    _check_positions(rows, shards, name)
+    if manifest.image["encoding"] == "raw" and (rows["image_bytes"] != np.prod(shape)).any():
+        found = rows["image_bytes"][rows["image_bytes"] != np.prod(shape)][0]
+        raise ShardError(f"{name}: a raw picture of {found} bytes; expected {np.prod(shape)} for {shape}")
+    return rows
+
+
+def _check_positions(rows: np.ndarray, shards: tuple[Shard, ...], name: str) -> None:
+    """Check that all that rows name lies inside their shards, so that no read goes astray."""
+    size_bytes = np.array([shard.size_bytes for shard in shards], np.int64)[rows["shard"]]
+    ends = [
+        rows["payload_offset"] + rows["payload_bytes"],
+        rows["image_offset"] + rows["image_bytes"],
+        rows["labels_offset"] + len(FINDINGS),
+    ]
+    starts = [rows["payload_offset"], rows["image_offset"], rows["labels_offset"]]
+    wrong = (np.minimum.reduce(starts) < 0) | (np.maximum.reduce(ends) > size_bytes)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise ShardError(f"{name}: row {row} lies outside of its shard; the index is damaged: convert again")
+
+
+def _map(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+
+
+_checked: set[tuple[str, int, int, str]] = set()
+_check_locks: dict[str, threading.Lock] = {}
+
+
+def _check_once(path: Path, file: Shard) -> None:
+    """Check a shard's CRC32C unless this process has checked this very file before."""
+    with _check_locks.setdefault(str(path), threading.Lock()):
+        stat = path.stat()
+        marks = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, file.crc32c)
+        if marks not in _checked:
+            cache.check(path, file)
+            _checked.add(marks)
+
+
+def _decode(data: np.ndarray, channels: int) -> np.ndarray | None:
+    """Decode PNG or JPEG bytes to (rows, columns, channels) uint8; None if they are damaged."""
+    if not len(data):
+        return None
+    try:
+        grey = channels == 1
+        picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    if picture is None:
+        return None
+    return picture[..., None] if grey else picture[..., ::-1]

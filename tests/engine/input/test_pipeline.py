@@ -1,0 +1,169 @@
+"""The hand-over to tf.data: the promised order, exact resumes, each record once, safe buffers."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from engine.input.order import EpochOrder
+from engine.input.pipeline import evaluation_batches, faults_raised, tfrecord_batches, training_batches
+from engine.input.png_loop import png_batches
+from engine.input.reader import ShardReader
+from records.errors import RunError, ShardError
+
+Batches = list[tuple[np.ndarray, np.ndarray]]
+
+
+def take(batches: tf.data.Dataset, count: int | None = None) -> Batches:
+    return [(images.numpy(), labels.numpy()) for images, labels in itertools.islice(batches, count)]
+
+
+def same(one: Batches, other: Batches) -> bool:
+    return len(one) == len(other) and all(
+        np.array_equal(a, b)
+        for first, second in zip(one, other, strict=True)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def joined(batches: Batches) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([images for images, _ in batches]), np.concatenate(
+        [labels for _, labels in batches]
+    )
+
+
+@pytest.fixture
+def reader(data_set):
+    with ShardReader(data_set, "train") as reader:
+        yield reader
+
+
+@pytest.fixture
+def order(reader: ShardReader) -> EpochOrder:
+    return EpochOrder(reader.shard_sizes, seed=4, shuffle_block_shards=2)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5, None])
+def test_training_batches_are_those_of_the_order_for_any_number_of_threads(reader, order, threads) -> None:
+    batches = take(training_batches(reader, order, 6, threads=threads), 12)
+    wanted = [reader.gather(order.batch_rows(epoch, step, 6)) for epoch in range(4) for step in range(3)]
+    assert same(batches, wanted)
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 2), (1, 0), (2, 1)])
+def test_a_resumed_stream_goes_on_as_the_undisturbed_one(reader, order, epoch: int, step: int) -> None:
+    undisturbed = take(training_batches(reader, order, 6), 12)
+    resumed = take(training_batches(reader, order, 6, epoch=epoch, step=step), 4)
+    assert same(resumed, undisturbed[3 * epoch + step :][:4])
+
+
+def test_the_end_of_an_epoch_is_the_start_of_the_next(reader, order) -> None:
+    end = take(training_batches(reader, order, 6, epoch=0, step=3), 2)
+    assert same(end, take(training_batches(reader, order, 6, epoch=1, step=0), 2))
+
+
+def test_training_shapes_are_static_and_the_stream_is_endless(reader, order) -> None:
+    batches = training_batches(reader, order, 6)
+    assert batches.element_spec == (
+        tf.TensorSpec((6, 32, 32, 1), tf.uint8),
+        tf.TensorSpec((6, 14), tf.float32),
+    )
+    assert batches.cardinality() == tf.data.INFINITE_CARDINALITY
+
+
+def test_a_split_smaller_than_a_batch_trains_on_all_of_it(reader, order) -> None:
+    (images, labels), _ = take(training_batches(reader, order, 64), 2)
+    assert images.shape == (20, 32, 32, 1)
+    assert labels.shape == (20, 14)
+
+
+def test_a_token_or_an_order_of_another_run_is_refused(reader, order) -> None:
+    with pytest.raises(RunError, match="resume at epoch 1, step 4; an epoch has 3 steps of 6"):
+        training_batches(reader, order, 6, epoch=1, step=4)
+    with pytest.raises(RunError, match=r"an order of shards of \(20,\); the split has \(7, 7, 6\)"):
+        training_batches(reader, EpochOrder((20,), 0, 0), 6)
+
+
+@pytest.mark.parametrize("batch", [1, 6, 10, 20, 64])
+def test_an_evaluation_sees_each_record_once_in_the_order_of_the_index(reader, batch: int) -> None:
+    batches = evaluation_batches(reader, batch)
+    found = take(batches)
+    assert len(found) == batches.cardinality() == -(-20 // batch)
+    assert same([joined(found)], [reader.gather(np.arange(20))])
+
+
+def test_an_evaluation_of_an_empty_split_is_empty(tmp_path, write_data_set) -> None:
+    data_set = write_data_set(tmp_path, sizes={"train": (2,), "validation": (), "test": (0,)})
+    for split in ("validation", "test"):
+        with ShardReader(data_set, split) as reader:
+            assert take(evaluation_batches(reader, 4)) == []
+
+
+def test_batches_that_are_kept_are_not_written_over(reader, order) -> None:
+    batches = iter(training_batches(reader, order, 6))
+    kept = [next(batches)[0] for _ in range(30)]
+    copies = [images.numpy().copy() for images in kept]
+    slices = [images.numpy()[2:4] for images in kept]
+    del kept
+    for _ in range(60):
+        next(batches)
+    assert all(np.array_equal(part, copy[2:4]) for part, copy in zip(slices, copies, strict=True))
+
+
+def test_a_batch_outlives_its_stream_and_its_reader(data_set, order) -> None:
+    with ShardReader(data_set, "train") as reader:
+        images = next(iter(training_batches(reader, order, 6)))[0]
+        wanted = reader.gather(order.batch_rows(0, 0, 6))[0]
+    assert np.array_equal(images, wanted)
+
+
+def test_a_damaged_shard_surfaces_as_the_readers_own_error(data_set) -> None:
+    path = Path(data_set.locate(data_set.splits["train"].shards[2]))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with (
+        ShardReader(data_set, "train") as reader,
+        pytest.raises(ShardError, match=r"train-00002-of-00003\.tfrecord: CRC32C"),
+        faults_raised(reader),
+    ):
+        take(evaluation_batches(reader, 4))
+
+
+def test_an_error_that_is_not_the_readers_passes_through(reader) -> None:
+    with pytest.raises(tf.errors.NotFoundError), faults_raised(reader):
+        tf.io.read_file("/no/such/file")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("encoding", ["raw", "png", "jpeg"])
+def test_tensorflows_own_reader_finds_the_same_records(
+    tmp_path, write_data_set, encoding: str, channels: int
+) -> None:
+    data_set = write_data_set(tmp_path, encoding=encoding, channels=channels)
+    with ShardReader(data_set, "train") as reader:
+        wanted = take(evaluation_batches(reader, 6))
+    found = take(tfrecord_batches(data_set, "train", 6))
+    assert same(found, wanted)
+
+
+def test_tensorflows_own_reader_can_shuffle_and_repeat(data_set, reader) -> None:
+    images, _ = reader.gather(np.arange(20))
+    shuffled, _ = joined(take(tfrecord_batches(data_set, "train", 6, shuffle_buffer=20, deterministic=False)))
+    assert sorted(image.tobytes() for image in shuffled) == sorted(image.tobytes() for image in images)
+    endless = tfrecord_batches(data_set, "train", 6, repeat=True)
+    assert sum(len(found) for found, _ in take(endless, 9)) == 54
+
+
+def test_the_usual_loop_gives_scaled_colour_batches_without_end(tmp_path) -> None:
+    paths = [str(tmp_path / f"{value}.png") for value in (0, 51, 255)]
+    for path in paths:
+        cv2.imwrite(path, np.full((64, 64), int(Path(path).stem), np.uint8))
+    labels = np.eye(3, 14, dtype=np.float32)
+    (images, targets), *_ = take(png_batches(paths, labels, 32, 3), 4)
+    assert (images.shape, images.dtype) == ((3, 32, 32, 3), np.float32)
+    values = np.array([0, 0.2, 1.0], np.float32)[targets.argmax(axis=1)]
+    assert np.allclose(images, values[:, None, None, None])
