@@ -32,6 +32,7 @@ def build_densenet121_cbam(
     dropout: float,
     l2: float,
     cbam_reduction: int,
+    batch_norm_momentum: float = 0.99,
     weights: str | None,
 ) -> keras.Model:
     """Build the model under Keras's current dtype policy, every layer trainable.
@@ -49,6 +50,8 @@ def build_densenet121_cbam(
         dropout: share of units dropped after each hidden layer, in [0, 1).
         l2: L2 penalty on the kernels of the hidden layers; the output layer has none.
         cbam_reduction: narrowing of the channel attention's MLP; it must divide 1024.
+        batch_norm_momentum: of the backbone's running statistics; 0.99 needs some hundred steps to forget
+            where they began, so a run of few steps wants less.
         weights: None or `none`, `imagenet`, or a path; see `engine.model.weights.load_weights`.
 
     Returns:
@@ -62,9 +65,13 @@ def build_densenet121_cbam(
     _check_head(findings, head_units, dropout, l2, cbam_reduction)
     images = keras.Input((stored_side_px, stored_side_px, stored_channels), dtype="uint8", name="image")
     x = DenseNetPreprocess(image_side_px, name="preprocess")(images)
-    x = keras.applications.DenseNet121(
+    backbone = keras.applications.DenseNet121(
         include_top=False, weights=None, input_shape=(image_side_px, image_side_px, 3), name=BACKBONE
-    )(x)
+    )
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = batch_norm_momentum
+    x = backbone(x)
     x = ChannelAttention(cbam_reduction, name="channel_attention")(x)
     x = SpatialAttention(name="spatial_attention")(x)
     logits = _head(x, findings=findings, head_units=head_units, dropout=dropout, l2=l2)

@@ -1,0 +1,134 @@
+"""The `engine` command: parses flags and makes one call; what a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from records.errors import CxrError
+from records.splits import SPLITS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 done, 1 the data or the run is at fault, 2 wrong usage, 130 interrupted.
+    """
+    flags = _parser().parse_args(argv)
+    try:
+        return flags.run(flags)
+    except CxrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="engine",
+        description="Train and judge chest X-ray models on TFRecord shards.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_report(commands)
+    _add_inspect(commands)
+    _add_benchmark(commands)
+    return parser
+
+
+def _add_train(commands) -> None:
+    command = _command(commands, "train", "train a model on the shards of a manifest", _train)
+    command.add_argument("--config", required=True, metavar="YAML", help="such as configs/baseline.yaml")
+    command.add_argument("--data", required=True, metavar="MANIFEST", help="manifest.json, local or s3://")
+    command.add_argument("--run-dir", required=True, metavar="RUN", help="folder of the run")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="overrides",
+        help="override one key of the config; may be repeated",
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace what the run directory holds")
+
+
+def _add_evaluate(commands) -> None:
+    command = _command(commands, "evaluate", "judge a run's best model on one split", _evaluate)
+    command.add_argument("--run-dir", required=True, metavar="RUN")
+    command.add_argument("--split", choices=SPLITS, default="test", help="(%(default)s)")
+    command.add_argument("--data", metavar="MANIFEST", help="where the run's data set lies now")
+
+
+def _add_report(commands) -> None:
+    command = _command(commands, "report", "write one self-contained HTML page on a run", _report)
+    command.add_argument("--run-dir", required=True, metavar="RUN")
+    command.add_argument("--split", choices=SPLITS, default="test", help="(%(default)s)")
+
+
+def _add_inspect(commands) -> None:
+    command = _command(commands, "inspect", "show a data set at a glance", _inspect)
+    command.add_argument("data", metavar="MANIFEST", help="manifest.json, local or s3://")
+    command.add_argument(
+        "--images", type=int, default=16, metavar="N", help="on the contact sheet (%(default)s)"
+    )
+    command.add_argument("--png", metavar="FILE", help="write a contact sheet with labels")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_benchmark(commands) -> None:
+    parser = commands.add_parser("benchmark", help="measure", description="Measure.", allow_abbrev=False)
+    kinds = parser.add_subparsers(metavar="WHAT", required=True)
+    command = _command(kinds, "input", "images/s and CPU-seconds of the training input", _benchmark_input)
+    command.add_argument("--data", required=True, metavar="MANIFEST", help="manifest.json, local or s3://")
+    command.add_argument("--seconds", type=float, default=10.0, help="for each input (%(default)s)")
+    command.add_argument("--images", metavar="SRC", help="the PNGs, where they moved since the conversion")
+    command.add_argument("--batch", type=int, default=64, help="(%(default)s)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _command(commands, name: str, text: str, run) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _train(flags: argparse.Namespace) -> int:
+    from engine.training import train
+
+    return train.run(flags.config, flags.data, flags.run_dir, flags.overrides, overwrite=flags.overwrite)
+
+
+def _evaluate(flags: argparse.Namespace) -> int:
+    from engine.evaluation import evaluate
+
+    return evaluate.run(flags.run_dir, flags.split, flags.data)
+
+
+def _report(flags: argparse.Namespace) -> int:
+    from engine.report import page
+
+    return page.run(flags.run_dir, flags.split)
+
+
+def _inspect(flags: argparse.Namespace) -> int:
+    from engine.report import inspect_data
+
+    return inspect_data.run(flags.data, flags.images, flags.png, flags.json)
+
+
+def _benchmark_input(flags: argparse.Namespace) -> int:
+    from engine.benchmark import input_rate
+
+    return input_rate.run(flags.data, flags.seconds, flags.images, flags.batch, flags.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

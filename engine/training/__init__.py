@@ -1,0 +1,1 @@
+"""Training: the run directory, the loop and its callbacks."""

@@ -1,0 +1,193 @@
+"""What happens beside the steps: the progress line, the CSV log, the best checkpoint, the run's state."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from engine.training.run_directory import RunDirectory
+from records import storage
+from records.errors import RunError
+
+COLUMNS = (
+    "epoch",
+    "time",
+    "seconds",
+    "images_per_s",
+    "learning_rate",
+    "loss",
+    "val_loss",
+    "val_macro_auroc",
+    "val_macro_auprc",
+    "val_recall",
+    "val_specificity",
+    "val_ppv",
+    "val_npv",
+    "val_f1",
+    "val_hamming",
+)
+# Where no terminal is, a line now and then says as much as the bar.
+_LINE_EVERY_S = 10.0
+
+Logs = dict[str, Any] | None
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Stops the run at the first step whose loss is not a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise RunError(
+                f"the loss is {loss} at epoch {self._epoch + 1}, step {batch + 1}; "
+                "lower train.learning_rate or set train.precision to float32"
+            )
+
+
+class ProgressLine(keras.callbacks.Callback):
+    """A bar with steps, images/s, loss and time left; plain lines where no terminal is."""
+
+    def __init__(self, epochs: int, steps: int, global_batch: int) -> None:
+        super().__init__()
+        self._epochs, self._steps, self._global_batch = epochs, steps, global_batch
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._epoch = 0
+        self._epoch_start_s = self._next_line_s = 0.0
+        self._task: Any = None
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002
+        self._epoch = epoch + 1
+        self._epoch_start_s = time.monotonic()
+        self._next_line_s = self._epoch_start_s + _LINE_EVERY_S
+        if epoch == 0:
+            self._say("building the training step ...")
+        self._bar.start()
+        self._task = self._bar.add_task(f"epoch {self._epoch}/{self._epochs}", total=self._steps, rate="")
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        now_s = time.monotonic()
+        rate = f"{(batch + 1) * self._global_batch / (now_s - self._epoch_start_s):.0f} images/s"
+        rate += f", loss {(logs or {}).get('loss', math.nan):.4f}"
+        self._bar.update(self._task, completed=batch + 1, rate=rate)
+        if not self._bar.disable and now_s >= self._next_line_s:
+            self._next_line_s = now_s + _LINE_EVERY_S
+        elif now_s >= self._next_line_s:
+            self._next_line_s = now_s + _LINE_EVERY_S
+            self._say(f"epoch {self._epoch}/{self._epochs}: step {batch + 1} of {self._steps}, {rate}")
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002
+        self._bar.remove_task(self._task)
+        self._bar.stop()
+        if logs is not None:
+            logs["seconds"] = time.monotonic() - self._epoch_start_s
+            logs["images_per_s"] = self._steps * self._global_batch / logs["seconds"]
+
+    def on_train_end(self, logs: Logs = None) -> None:  # noqa: ARG002
+        self._bar.stop()
+
+    def _say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+class BestCheckpoint(keras.callbacks.Callback):
+    """Keeps the model of the best epoch so far, replaced whole, and says so in `run.json`."""
+
+    def __init__(self, directory: RunDirectory, monitor: str, mode: str) -> None:
+        super().__init__()
+        self._directory, self._monitor = directory, monitor
+        self._sign = 1.0 if mode == "max" else -1.0
+        self._best = -math.inf
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        value = self._sign * (logs or {}).get(self._monitor, math.nan)
+        # An undefined value is no better than any; but the first epoch's model is better than none.
+        if not (value > self._best or (math.isnan(value) and epoch == 0)):
+            return
+        self._best = value if not math.isnan(value) else -math.inf
+        self._save(self._directory.checkpoint_path)
+        best = {f"best_{name}": (logs or {}).get(name) for name in ("val_macro_auroc", "val_loss")}
+        self._directory.update(best_epoch=epoch + 1, **{k: _finite(v) for k, v in best.items()})
+
+    def _save(self, path: Path) -> None:
+        scratch = path.with_name(f".{path.stem}.tmp.keras")
+        try:
+            self.model.save(scratch)
+            scratch.replace(path)
+        except OSError as error:
+            raise RunError(f"{path}: can't be written: {error.strerror or error}; free some space") from error
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+class RunLog(keras.callbacks.Callback):
+    """Says in `run.json` how far the run has come, and on the screen what the epoch gave."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        super().__init__()
+        self._directory = directory
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        logs = logs or {}
+        self._directory.update(epochs_done=epoch + 1)
+        print(
+            f"epoch {epoch + 1}: loss {logs.get('loss', math.nan):.4f}, "
+            f"val_loss {logs.get('val_loss', math.nan):.4f}, "
+            f"val_macro_auroc {logs.get('val_macro_auroc', math.nan):.4f}, "
+            f"{logs.get('images_per_s', math.nan):.0f} images/s, {logs.get('seconds', math.nan):.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+class CsvLog(keras.callbacks.Callback):
+    """One row an epoch in `history.csv`, stamped with the time; the file is replaced whole."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._rows: list[dict[str, Any]] = []
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        row = {name: (logs or {}).get(name, "") for name in COLUMNS}
+        row["epoch"] = epoch + 1
+        row["time"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self._rows.append(row)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _rounded(value) for key, value in row.items()} for row in self._rows)
+        storage.write_bytes(str(self._path), text.getvalue().encode())
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _rounded(value: Any) -> Any:
+    return f"{value:.7g}" if isinstance(value, float) else value

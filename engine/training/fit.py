@@ -1,0 +1,161 @@
+"""The training loop: batches from the shards, one compiled step, whole-epoch validation, best checkpoint."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from engine import config as configs
+from engine.input import order, pipeline, reader
+from engine.losses import LogitLoss, build_loss
+from engine.model.densenet_cbam import build_densenet121_cbam
+from engine.training.callbacks import BestCheckpoint, CsvLog, FiniteLoss, ProgressLine, RunLog
+from engine.training.run_directory import RunDirectory
+from engine.training.validation import Validation
+from records.labels import FINDINGS
+from records.manifest import Manifest
+
+
+def fit(directory: RunDirectory, config: configs.Config, data_set: Manifest) -> None:
+    """Train one model and leave config, history and best checkpoint in the run directory.
+
+    Raises:
+        CxrError: the shards, the weights or the loss are at fault.
+    """
+    start = time.monotonic()
+    keras.utils.set_random_seed(config.train.seed)
+    keras.config.set_dtype_policy(config.train.precision)
+    with (
+        reader.ShardReader(data_set, "train") as training,
+        reader.ShardReader(data_set, "validation") as validation,
+    ):
+        prevalence = training_prevalence(training.labels())
+        model = build(config, data_set)
+        compile_model(model, config, prevalence)
+        batches, steps = training_input(config, data_set, training)
+        directory.update(parameters=model.count_params(), device=device_name())
+        with pipeline.faults_raised(training), pipeline.faults_raised(validation):
+            model.fit(
+                batches,
+                epochs=config.train.epochs,
+                steps_per_epoch=steps,
+                verbose=0,
+                shuffle=False,  # the order is ours
+                callbacks=_callbacks(directory, config, validation, prevalence, steps),
+            )
+    directory.update(seconds=round(time.monotonic() - start, 1))
+
+
+def build(config: configs.Config, data_set: Manifest) -> keras.Model:
+    """Build the network that the config names, for the pictures that the data set stores."""
+    return build_densenet121_cbam(
+        stored_side_px=data_set.image["side_px"],
+        stored_channels=data_set.image["stored_channels"],
+        image_side_px=config.model.image_side_px,
+        findings=len(FINDINGS),
+        head_units=config.model.head_units,
+        dropout=config.model.dropout,
+        l2=config.model.l2,
+        cbam_reduction=config.model.cbam_reduction,
+        batch_norm_momentum=config.model.batch_norm_momentum,
+        weights=config.model.weights,
+    )
+
+
+def training_prevalence(labels: np.ndarray) -> np.ndarray:
+    """Return the share of positives per finding, (14,) float64, from (N, 14) labels of 0 and 1.
+
+    A finding that no record has, or each, counts as half a record, so that its weight stays finite.
+    """
+    half_a_record = 0.5 / len(labels)
+    return np.clip(labels.mean(axis=0, dtype=np.float64), half_a_record, 1 - half_a_record)
+
+
+def build_training_loss(loss: configs.LossConfig, prevalence: np.ndarray) -> LogitLoss:
+    """Build the loss that the config names; `weighted_bce` weighs positives by the training set's N- / N+."""
+    return build_loss(
+        loss.name,
+        smoothing=loss.smoothing,
+        prevalence=loss.prevalence,
+        pos_weight=((1 - prevalence) / prevalence).tolist(),
+        training_prevalence=prevalence.tolist(),
+    )
+
+
+def compile_model(model: keras.Model, config: configs.Config, prevalence: np.ndarray) -> None:
+    """Put loss and optimiser to the model; XLA where a GPU is, for it costs minutes and slows a CPU down."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(config.train.learning_rate),
+        loss=build_training_loss(config.loss, prevalence),
+        jit_compile=bool(tf.config.list_physical_devices("GPU")),
+    )
+    # Variables made while the step is traced would have it traced a second time: 29 s against 18 s to the
+    # first step on two cores.
+    model.optimizer.build(model.trainable_variables)
+
+
+def training_input(
+    config: configs.Config, data_set: Manifest, training: reader.ShardReader
+) -> tuple[tf.data.Dataset, int]:
+    """Return endless batches of (images, labels), and the steps that make an epoch."""
+    global_batch = config.train.global_batch
+    shards = data_set.splits["train"].shards
+    records = order.EpochOrder(
+        tuple(shard.records for shard in shards), config.train.seed, config.input.shuffle_block_shards
+    )
+    steps = records.steps_per_epoch(global_batch)
+    if config.input.reader == "tfrecord":
+        buffer = config.input.shuffle_buffer_records
+        batches = pipeline.tfrecord_batches(data_set, "train", global_batch, shuffle_buffer=buffer)
+        return batches.repeat().prefetch(config.input.prefetch_batches), steps
+    return pipeline.training_batches(
+        training, records, global_batch, prefetch=config.input.prefetch_batches
+    ), steps
+
+
+def device_name() -> str:
+    """Name what the step runs on."""
+    devices = tf.config.list_physical_devices("GPU")
+    if not devices:
+        return f"CPU, {os.cpu_count()} cores"
+    details = tf.config.experimental.get_device_details(devices[0])
+    return f"{len(devices)} x {details.get('device_name', 'GPU')}"
+
+
+def _callbacks(
+    directory: RunDirectory,
+    config: configs.Config,
+    validation: reader.ShardReader,
+    prevalence: np.ndarray,
+    steps: int,
+) -> list[keras.callbacks.Callback]:
+    train = config.train
+    mode = "min" if train.monitor == "val_loss" else "max"
+    # The order matters: validation adds its numbers to the log that those behind it read.
+    return [
+        FiniteLoss(),
+        ProgressLine(train.epochs, steps, train.global_batch),
+        Validation(
+            validation,
+            build_training_loss(config.loss, prevalence).for_validation(prevalence.tolist()),
+            batch=train.global_batch,
+        ),
+        BestCheckpoint(directory, train.monitor, mode),
+        RunLog(directory),
+        CsvLog(directory.history_path),
+        keras.callbacks.ReduceLROnPlateau(
+            monitor=train.monitor,
+            mode=mode,
+            factor=train.plateau_factor,
+            patience=train.plateau_patience,
+            min_delta=1e-4,
+            min_lr=train.min_learning_rate,
+        ),
+        keras.callbacks.EarlyStopping(
+            monitor=train.monitor, mode=mode, patience=train.early_stopping_patience, min_delta=1e-5
+        ),
+    ]
