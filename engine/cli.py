@@ -69,6 +69,7 @@ def _add_report(commands) -> None:
     command = _command(commands, "report", "write one self-contained HTML page on a run", _report)
     command.add_argument("--run-dir", required=True, metavar="RUN")
     command.add_argument("--split", choices=SPLITS, default="test", help="(%(default)s)")
+    command.add_argument("--data", metavar="MANIFEST", help="where the run's data set lies now")
 
 
 def _add_inspect(commands) -> None:
@@ -78,6 +79,7 @@ def _add_inspect(commands) -> None:
         "--images", type=int, default=16, metavar="N", help="on the contact sheet (%(default)s)"
     )
     command.add_argument("--png", metavar="FILE", help="write a contact sheet with labels")
+    command.add_argument("--split", choices=SPLITS, help="of the contact sheet (the first that holds any)")
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -115,13 +117,13 @@ def _evaluate(flags: argparse.Namespace) -> int:
 def _report(flags: argparse.Namespace) -> int:
     from engine.report import page
 
-    return page.run(flags.run_dir, flags.split)
+    return page.run(flags.run_dir, flags.split, flags.data)
 
 
 def _inspect(flags: argparse.Namespace) -> int:
     from engine.report import inspect_data
 
-    return inspect_data.run(flags.data, flags.images, flags.png, flags.json)
+    return inspect_data.run(flags.data, flags.images, flags.png, flags.json, flags.split)
 
 
 def _benchmark_input(flags: argparse.Namespace) -> int:

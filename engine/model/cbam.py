@@ -32,7 +32,7 @@ class ChannelAttention(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the MLP for C channels; raises ValueError when `reduction` doesn't divide C."""
         channels = input_shape[-1]
-        if channels % self.reduction:
+        if channels is None or channels % self.reduction:
             raise ValueError(f"reduction={self.reduction} doesn't divide the {channels} channels")
         hidden = channels // self.reduction
         self.squeeze = keras.layers.Dense(hidden, "relu", dtype=self.dtype_policy, name="squeeze")
