@@ -41,10 +41,10 @@ demo: $(VENV)/.ready-run ## phantoms -> shards -> trained and judged model -> re
 	$(BIN)/engine inspect $(DEMO)/shards/manifest.json --images 16 --png $(DEMO)/contact_sheet.png
 	@grep -qs '"state": "finished"' $(DEMO)/run/run.json || rm -rf $(DEMO)/run
 	$(BIN)/engine train --config configs/demo.yaml --data $(DEMO)/shards/manifest.json --run-dir $(DEMO)/run
-	$(BIN)/engine evaluate --run-dir $(DEMO)/run --split test
 	test -s $(DEMO)/run/benchmark.json || { \
 	  $(BIN)/engine benchmark input --data $(DEMO)/shards/manifest.json --seconds 4 --json \
 	    > $(DEMO)/benchmark.tmp && mv $(DEMO)/benchmark.tmp $(DEMO)/run/benchmark.json; }
+	$(BIN)/engine evaluate --run-dir $(DEMO)/run --split test
 	$(BIN)/engine report --run-dir $(DEMO)/run
 
 clean-demo: ## remove what the demo made

@@ -127,6 +127,9 @@ def _inspect(flags: argparse.Namespace) -> int:
 
 
 def _benchmark_input(flags: argparse.Namespace) -> int:
+    from engine import backend
+
+    backend.load()
     from engine.benchmark import input_rate
 
     return input_rate.run(flags.data, flags.seconds, flags.images, flags.batch, flags.json)
