@@ -17,6 +17,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
+    package_dir={"": "."},
     packages=find_packages(include=["records*", "beam_pipelines*", "engine*"]),
     package_data={"engine.report": ["templates/*.j2"]},
     install_requires=[
