@@ -33,7 +33,7 @@ COLUMNS = (
     "val_ppv",
     "val_npv",
     "val_f1",
-    "val_hamming",
+    "val_hamming_loss",
 )
 # Where no terminal is, a line now and then says as much as the bar.
 _LINE_EVERY_S = 10.0

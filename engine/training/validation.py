@@ -14,6 +14,7 @@ from engine.losses import LogitLoss
 from engine.model.densenet_cbam import probabilities
 
 THRESHOLD = 0.5
+COLUMN_OF = {"hamming": "val_hamming_loss"}
 
 
 class Validation(keras.callbacks.Callback):
@@ -39,7 +40,7 @@ class Validation(keras.callbacks.Callback):
         logs["val_macro_auroc"] = metrics.macro(metrics.auroc(labels, scores))
         logs["val_macro_auprc"] = metrics.macro(metrics.average_precision(labels, scores))
         for name, averaged in metrics.confusion(labels, scores, THRESHOLD).metrics().items():
-            logs[f"val_{name}"] = averaged.micro
+            logs[COLUMN_OF.get(name, f"val_{name}")] = averaged.micro
 
 
 def predict_logits(model: keras.Model, reader: ShardReader, batch: int) -> tuple[np.ndarray, np.ndarray]:
