@@ -21,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -111,6 +112,7 @@ def run(data: str, seconds: float, images: str | None, batch: int, as_json: bool
     Raises:
         CxrError: the data set can't be used.
     """
+    print(f"measuring each input for {seconds:g} s in {ROUNDS} rounds ...", file=sys.stderr, flush=True)
     rates = measure(load(data), seconds=seconds, images=images, batch=batch)
     if as_json:
         print(rates.to_json())
