@@ -129,7 +129,7 @@ def _main_findings(counts: Sequence[int], rng: np.random.Generator) -> dict[int,
     for patient in sick:
         images = counts[patient]
         for _ in range(1 + sum(images >= least for least in _IMAGES_FOR_MORE)):
-            for index in np.argsort(dealt / shares):
+            for index in np.argsort(dealt / shares, kind="stable"):
                 if FINDINGS[index] not in main[patient + 1]:
                     break
             main[patient + 1].append(FINDINGS[index])

@@ -8,27 +8,25 @@ shards come first; when all are there, index, card and manifest are written from
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import os
 import re
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_pipelines import finish, plan, shards, sources
+from beam_pipelines import finish, output, plan, shards, sources
 from beam_pipelines.progress import quiet_workers, watch
 from records import manifest, splits, storage
 from records.errors import CxrError, ManifestError, UsageError
 from records.table import ImageTable, read_list, read_table
 
-REQUEST_NAME = f"{shards.WORK_FOLDER}/request.json"
 CONVERSION_NAME = "conversion.json"
 PHANTOM_NAME = "phantom.json"
 
@@ -53,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CxrError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; run the same command with --resume to go on", file=sys.stderr)
         return 130
@@ -67,19 +68,29 @@ def run(argv: Sequence[str] | None = None) -> int:
     flags, beam_flags = _parse(argv)
     start = time.monotonic()
     prepared = prepare(flags)
-    if _already_converted(flags, prepared.request):
+    finished = functools.partial(
+        output.is_finished,
+        flags.output,
+        prepared.request,
+        resume=flags.resume,
+        max_quarantined=flags.max_quarantined,
+    )
+    if finished():
         return 0
     check_beam_flags(beam_flags)
-    storage.write_bytes(
-        storage.join(flags.output, REQUEST_NAME), json.dumps({"sha256": prepared.request.sha256}).encode()
-    )
-    _write_shards(prepared, flags, beam_flags)
-    notes = _collect_notes(prepared, flags.output)
-    elapsed_s = time.monotonic() - start
-    _write_conversion(flags, prepared, elapsed_s)
-    made = finish.finish(notes, prepared.request, flags.output, flags.max_quarantined)
-    _clean_up(prepared, flags.output)
-    _print_summary(made, elapsed_s)
+    with output.locked(flags.output):
+        if finished():  # by another conversion, since the first look
+            return 0
+        output.claim(flags.output, prepared.request)
+        done_before = _images_done(prepared, flags.output) if flags.resume else 0
+        _write_shards(prepared, flags, beam_flags)
+        notes = _collect_notes(prepared, flags.output)
+        elapsed_s = time.monotonic() - start
+        output.check_claim(flags.output, prepared.request)
+        _write_conversion(flags, prepared.images - done_before, elapsed_s)
+        made = finish.finish(notes, prepared.request, flags.output, flags.max_quarantined)
+        output.clear_away(flags.output, prepared.items)
+    _print_summary(made, prepared.images - done_before, elapsed_s)
     return 0
 
 
@@ -100,14 +111,23 @@ def prepare(flags: argparse.Namespace) -> _Prepared:
             "rows": len(table),
             "missing": int((~present).sum()),
             "ages_unknown": int(np.isnan(table.age_years).sum()),
-            "phantom": any(storage.exists(storage.join(source, PHANTOM_NAME)) for source in flags.images),
+            "phantom": _is_phantom(flags),
         },
         split=split,
         pixels=plan.PixelSettings(),
         records_per_shard=flags.records_per_shard,
         images_sha256=plan.hash_names(sorted(images)),
+        versions=plan.library_versions(),
     )
     return _Prepared(request, items)
+
+
+def _is_phantom(flags: argparse.Namespace) -> bool:
+    """Tell drawn images by the note that their maker leaves, at the table, the source or above it."""
+    folders = {storage.parent(flags.labels)}
+    for source in flags.images:
+        folders |= {source, storage.parent(source), storage.parent(storage.parent(source))}
+    return any(storage.exists(storage.join(folder, PHANTOM_NAME)) for folder in folders)
 
 
 def _assign(table: ImageTable, flags: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]:
@@ -130,42 +150,6 @@ def _assign(table: ImageTable, flags: argparse.Namespace) -> tuple[np.ndarray, d
     cuts = list(splits.random_cuts(fractions))
     assignment = splits.random_patients(table, fractions=fractions, seed=flags.seed)
     return assignment, common | {"fractions": fractions, "cuts": cuts}
-
-
-def _already_converted(flags: argparse.Namespace, request: plan.Request) -> bool:
-    """Tell whether the output holds this very data set; refuse any other content."""
-    output = flags.output
-    if storage.exists(storage.join(output, manifest.FILE_NAME)):
-        found = manifest.load(output)
-        if found.request_sha256 != request.sha256:
-            raise ManifestError(
-                f"{output}: holds another data set (release {found.source['release']}, "
-                f"{found.split['strategy']} split, seed {found.split['seed']}, "
-                f"{sum(split.images for split in found.splits.values()):,} images); "
-                "choose another --output or delete it"
-            )
-        manifest.check_files(found)
-        print(f"{found.location}: already converted with these inputs and settings; nothing to do")
-        return True
-    _check_unfinished(flags, request)
-    return False
-
-
-def _check_unfinished(flags: argparse.Namespace, request: plan.Request) -> None:
-    output, note = flags.output, storage.join(flags.output, REQUEST_NAME)
-    if storage.exists(note):
-        same = json.loads(storage.read_bytes(note)).get("sha256") == request.sha256
-        if same and flags.resume:
-            return
-        what = "these settings" if same else "other inputs or settings"
-        advice = "add --resume to go on with it" if same else "choose another --output or delete it"
-        raise ManifestError(f"{output}: holds an unfinished conversion with {what}; {advice}")
-    is_folder = storage.is_s3(output) or os.path.isdir(output)  # noqa: PTH112
-    if is_folder and (files := storage.list_files(output)):
-        raise ManifestError(
-            f"{output}: holds {len(files):,} files that are no data set of this command, such as "
-            f"{files[0].location}; choose another --output"
-        )
 
 
 def _write_shards(prepared: _Prepared, flags: argparse.Namespace, beam_flags: list[str]) -> None:
@@ -195,25 +179,32 @@ def _as_our_error(error: Exception) -> Exception:
     return CxrError(found[-1][1]) if found else error
 
 
-def _collect_notes(prepared: _Prepared, output: str) -> dict[str, list[shards.ShardNote]]:
+def _images_done(prepared: _Prepared, folder: str) -> int:
+    """Count the images of shards that an earlier run has finished."""
+    found = (shards.find_note(item, folder, prepared.request.pixels) for item in prepared.items)
+    return sum(note.shard.records for note in found if note is not None and not note.quarantined)
+
+
+def _collect_notes(prepared: _Prepared, folder: str) -> dict[str, list[shards.ShardNote]]:
     notes: dict[str, list[shards.ShardNote]] = {split: [] for split in splits.SPLITS}
     for item in prepared.items:
-        note = shards.find_note(item, output, prepared.request.pixels)
+        note = shards.find_note(item, folder, prepared.request.pixels)
         if note is None:
             raise ManifestError(
-                f"{storage.join(output, item.path)}: the runner has not written it; add --resume"
+                f"{storage.join(folder, item.path)}: the runner has not written it; add --resume"
             )
         notes[item.split].append(note)
     return notes
 
 
-def _write_conversion(flags: argparse.Namespace, prepared: _Prepared, elapsed_s: float) -> None:
+def _write_conversion(flags: argparse.Namespace, images: int, elapsed_s: float) -> None:
     """Leave beside the manifest what differs from run to run: where and how fast."""
     remote = [source for source in flags.images if storage.is_s3(source)]
     record = {
         "images": [source if source in remote else os.path.abspath(source) for source in flags.images],  # noqa: PTH100
         "seconds": round(elapsed_s, 2),
-        "images_per_s": round(prepared.images / elapsed_s, 1),
+        "images_converted": images,
+        "images_per_s": round(images / elapsed_s, 1),
         "cpus": os.cpu_count(),
     }
     storage.write_bytes(
@@ -221,26 +212,16 @@ def _write_conversion(flags: argparse.Namespace, prepared: _Prepared, elapsed_s:
     )
 
 
-def _clean_up(prepared: _Prepared, output: str) -> None:
-    """Remove the notes, and what workers that were killed left half-written."""
-    for item in prepared.items:
-        storage.delete(shards.note_location(item, output))
-    storage.delete(storage.join(output, REQUEST_NAME))
-    if not storage.is_s3(output):
-        shutil.rmtree(storage.join(output, shards.WORK_FOLDER), ignore_errors=True)
-        for scratch in Path(output).rglob(f".*{storage.SCRATCH_SUFFIX}"):
-            scratch.unlink(missing_ok=True)
-
-
-def _print_summary(made: manifest.Manifest, elapsed_s: float) -> None:
+def _print_summary(made: manifest.Manifest, converted: int, elapsed_s: float) -> None:
     images = sum(split.images for split in made.splits.values())
     shares = ", ".join(
         f"{name} {split.images:,} images of {split.patients:,} patients"
         for name, split in made.splits.items()
     )
     print(
-        f"{made.location}: {images:,} images in {elapsed_s:.1f} s ({images / elapsed_s:.0f} images/s), "
-        f"{shares}, {len(made.quarantined):,} quarantined"
+        f"{made.location}: {images:,} images ({converted:,} converted in {elapsed_s:.1f} s, "
+        f"{converted / elapsed_s:.0f} images/s), {shares}, {len(made.quarantined):,} quarantined, "
+        f"{made.source['missing']:,} missing"
     )
 
 
@@ -291,6 +272,15 @@ def _fractions(text: str) -> tuple[float, ...]:
 
 
 def _check_flags(flags: argparse.Namespace) -> None:
+    locations = [*flags.images, flags.labels, flags.output, flags.train_val_list, flags.test_list]
+    if "" in locations:
+        raise UsageError("an empty location; is a variable of the command line unset?")
+    if not 0 <= flags.max_quarantined <= 1:
+        raise UsageError(f"--max_quarantined={flags.max_quarantined}; expected a share, 0 to 1")
+    if flags.split == "official" and flags.fractions is not None:
+        raise UsageError("--fractions goes with --split stratified or random, not official")
+    if flags.split != "official" and (flags.train_val_list or flags.test_list):
+        raise UsageError("--train_val_list and --test_list go with --split official")
     if flags.split == "official" and not (flags.train_val_list and flags.test_list):
         raise UsageError("--split official needs --train_val_list and --test_list")
     if flags.split != "official" and flags.fractions is None:
@@ -307,11 +297,7 @@ def check_beam_flags(beam_flags: Sequence[str]) -> None:
         return
     from beam_pipelines import pipeline
 
-    unknown = pipeline.unknown_flags(beam_flags)
-    if unknown:
-        raise UsageError(
-            f"unknown flag {unknown[0]}; see --help, and Beam's documentation for its runners' flags"
-        )
+    pipeline.check_flags(beam_flags)
 
 
 if __name__ == "__main__":

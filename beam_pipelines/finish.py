@@ -6,10 +6,8 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any
 
-import cv2
 import numpy as np
 
 from beam_pipelines import card
@@ -51,7 +49,7 @@ def finish(
         sorted((entry for note in flat for entry in note.quarantined), key=lambda e: e.image_id)
     )
     _write_quarantine(quarantined, output)
-    _check_quarantined(quarantined, sum(note.shard.records for note in flat), output, max_quarantined)
+    check_quarantined(quarantined, sum(note.shard.records for note in flat), output, max_quarantined)
     manifest = Manifest(
         source=request.source,
         split=request.split,
@@ -66,8 +64,7 @@ def finish(
         splits={split: _split(split, notes[split], output) for split in SPLITS},
         patients_in_two_splits=patients_in_two_splits(notes),
         quarantined=quarantined,
-        versions={name: metadata.version(name) for name in ("numpy", "kornia-rs")}
-        | {"opencv": cv2.__version__},
+        versions=request.versions,
         request_sha256=request.sha256,
         licence="Phantom data: drawn by this project, no patients." if request.source["phantom"] else LICENCE,
         location=storage.join(output, FILE_NAME),
@@ -138,7 +135,7 @@ def _write_quarantine(quarantined: Sequence[Quarantined], output: str) -> None:
     storage.write_bytes(storage.join(output, QUARANTINE_NAME), text.getvalue().encode())
 
 
-def _check_quarantined(
+def check_quarantined(
     quarantined: Sequence[Quarantined], records: int, output: str, max_quarantined: float
 ) -> None:
     total = records + len(quarantined)

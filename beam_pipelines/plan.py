@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from records.splits import SPLITS
@@ -54,16 +56,24 @@ class Request:
     pixels: PixelSettings
     records_per_shard: int
     images_sha256: str
+    versions: dict[str, str]
 
     @property
     def sha256(self) -> str:
-        """Name of this request."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """Name of this request; what the table's file is called is no part of it, what it holds is."""
+        values = asdict(self)
+        del values["source"]["table"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def hash_names(names: list[str]) -> str:
     """Hash a list of names, in its order."""
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that make the pixels."""
+    return {name: metadata.version(name) for name in ("numpy", "kornia-rs")} | {"opencv": cv2.__version__}
 
 
 def shard_items(
@@ -91,7 +101,7 @@ def shard_items(
     for code, split in enumerate(SPLITS):
         # Sorted by name first: the two releases of the table have different orders.
         rows = np.flatnonzero(present & (assignment == code))
-        rows = rows[np.argsort(table.image_ids[rows])]
+        rows = rows[np.argsort(table.image_ids[rows], kind="stable")]
         rows = rows[np.random.RandomState([seed, code]).permutation(len(rows))]
         count = -(-len(rows) // records_per_shard)
         items += [

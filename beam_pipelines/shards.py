@@ -24,7 +24,7 @@ import numpy as np
 from beam_pipelines.plan import ImageRow, PixelSettings, ShardItem
 from records import example, index, pixels, storage, tfrecord
 from records.errors import ImageError, StorageError
-from records.manifest import Quarantined, Shard
+from records.manifest import Quarantined, Shard, crc32c
 
 WORK_FOLDER = ".work"
 
@@ -56,8 +56,8 @@ class ShardNote:
 
 def write_shard(item: ShardItem, output: str, settings: PixelSettings, progress_folder: str = "") -> str:
     """Do one work item, unless its note and its shard are there already; return the shard's path."""
-    note = find_note(item, output, settings)
-    if note is not None and not note.quarantined:  # what was quarantined may have been mended
+    if _is_done(item, output, settings):
+        _report(progress_folder, item.path, len(item.rows), len(item.rows))
         return item.path
     cv2.setNumThreads(1)  # the runner's processes share the cores
     writer = _ShardWriter(settings)
@@ -69,6 +69,14 @@ def write_shard(item: ShardItem, output: str, settings: PixelSettings, progress_
     return item.path
 
 
+def _is_done(item: ShardItem, output: str, settings: PixelSettings) -> bool:
+    """Tell whether an earlier run wrote this shard whole; its bytes are read, since sizes hardly differ."""
+    note = find_note(item, output, settings)
+    if note is None or note.quarantined:  # what was quarantined may have been mended
+        return False
+    return crc32c(storage.read_bytes(storage.join(output, item.path))) == note.shard.crc32c
+
+
 def find_note(item: ShardItem, output: str, settings: PixelSettings) -> ShardNote | None:
     """Return the note of an item that is done: same rows, and the shard stands there with its size."""
     location = note_location(item, output)
@@ -77,7 +85,7 @@ def find_note(item: ShardItem, output: str, settings: PixelSettings) -> ShardNot
             return None
         note = _read_note(storage.read_bytes(location))
         size_bytes = storage.size(storage.join(output, item.path))
-    except (FileNotFoundError, ValueError, KeyError, zipfile.BadZipFile):
+    except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     if note.item_sha256 != item_sha256(item, settings) or note.shard.size_bytes != size_bytes:
         return None

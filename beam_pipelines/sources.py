@@ -30,9 +30,9 @@ def list_images(sources: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for source in sources:
-        images = [
-            file.location for file in storage.list_files(source) if file.location.endswith(IMAGE_SUFFIX)
-        ]
+        # In either case of letters: a `.PNG` is not in the table, and is better refused than left out.
+        locations = [file.location for file in storage.list_files(source)]
+        images = [location for location in locations if location.lower().endswith(IMAGE_SUFFIX)]
         if not images:
             raise StorageError(f"{source}: no {IMAGE_SUFFIX} file below it; expected the NIH's images")
         for location in images:
@@ -40,7 +40,7 @@ def list_images(sources: Sequence[str]) -> dict[str, str]:
             if image_id in found:
                 raise TableError(
                     f"{image_id} is there twice, as {found[image_id]} and {location}; "
-                    "expected each image once: remove one"
+                    "expected each image once: remove one, or name a source once"
                 )
             found[image_id] = location
     return found

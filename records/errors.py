@@ -12,6 +12,14 @@ class CxrError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """Return one line, whatever a table's cell or a file's name put into it."""
+        text = " ".join(super().__str__().split())
+        return "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode()
+            for character in text
+        )
+
 
 class UsageError(CxrError):
     """The command was called wrongly. Exit code 2."""
@@ -49,3 +57,7 @@ class StorageError(CxrError):
 
 class RunError(CxrError):
     """A run directory is unfinished, foreign or can't be used as asked."""
+
+
+class WorkerError(CxrError):
+    """A worker process of a conversion died."""

@@ -16,6 +16,7 @@ from records.errors import ShardError
 
 FILE_NAME = "index.npy"
 _MAGIC = b"\x93NUMPY"
+_ADVICE = "run the conversion again with --resume"
 
 DTYPE = np.dtype(
     [
@@ -62,11 +63,11 @@ def from_bytes(data: bytes, name: str) -> np.ndarray:
         ShardError: not such a file.
     """
     if not data.startswith(_MAGIC):
-        raise ShardError(f"{name}: not an index of records: it starts with {data[:8]!r}; convert again")
+        raise ShardError(f"{name}: not an index of records: it starts with {data[:8]!r}; {_ADVICE}")
     try:
         rows = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # NumPy's header parser lets any kind through, MemoryError among them
-        raise ShardError(f"{name}: not an index of records: {error}; convert again") from error
+        raise ShardError(f"{name}: not an index of records: {error}; {_ADVICE}") from error
     if rows.dtype != DTYPE or rows.ndim != 1:
-        raise ShardError(f"{name}: an index of {rows.dtype}; expected {DTYPE}; convert again")
+        raise ShardError(f"{name}: an index of {rows.dtype}; expected {DTYPE}; {_ADVICE}")
     return rows

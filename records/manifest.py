@@ -14,7 +14,7 @@ from typing import Any
 
 import google_crc32c
 
-from records import example, storage
+from records import example, manifest_check, storage
 from records.errors import ManifestError, ShardError, StorageError
 from records.labels import FINDINGS
 from records.splits import SPLITS
@@ -138,7 +138,8 @@ def load(location: str) -> Manifest:
         location: of `manifest.json`, or of the folder or prefix it stands in.
 
     Raises:
-        ManifestError: missing, not JSON, of another schema version or label order, or incomplete.
+        ManifestError: missing, not JSON, of another schema version or label order, or a key is missing or
+            holds something else; a path that leads out of the data set's folder is among these.
     """
     if not location.endswith(".json"):
         location = storage.join(location, FILE_NAME)
@@ -149,16 +150,18 @@ def load(location: str) -> Manifest:
     try:
         values = json.loads(storage.read_bytes(location))
         _check_version(values, location)
-        splits = {name: _split(values["splits"][name]) for name in SPLITS}
-        quarantined = tuple(Quarantined(**entry) for entry in values["quarantined"])
-        values.update(
-            splits=splits, quarantined=quarantined, findings=tuple(values["findings"]), location=location
-        )
-        return Manifest(**values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        manifest_check.check(values)
+    except (ValueError, RecursionError) as error:
         raise ManifestError(
-            f"{location}: not a manifest of this project: {error!r}; convert again"
+            f"{location}: not a manifest of this project: {error}; convert into another folder"
         ) from error
+    values.update(
+        splits={name: _split(values["splits"][name]) for name in SPLITS},
+        quarantined=tuple(Quarantined(**entry) for entry in values["quarantined"]),
+        findings=tuple(values["findings"]),
+        location=location,
+    )
+    return Manifest(**values)
 
 
 def check_files(manifest: Manifest) -> None:
@@ -172,12 +175,16 @@ def check_files(manifest: Manifest) -> None:
             location = manifest.locate(file)
             try:
                 size_bytes = storage.size(location)
-            except FileNotFoundError as error:
-                raise ShardError(f"{location}: missing, but the manifest names it: convert again") from error
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise ShardError(
+                    f"{location}: missing, but the manifest names it: run the conversion again with --resume"
+                ) from error
+            except OSError as error:
+                raise ShardError(f"{location}: can't be read: {error.strerror or error}") from error
             if size_bytes != file.size_bytes:
                 raise ShardError(
                     f"{location}: {size_bytes} bytes, the manifest says {file.size_bytes}; "
-                    "the file is truncated or stale: convert again"
+                    "the file is truncated or stale: run the conversion again with --resume"
                 )
 
 
@@ -191,11 +198,11 @@ def read_checked(manifest: Manifest, file: StoredFile) -> bytes:
     try:
         data = storage.read_bytes(location)
     except StorageError as error:
-        raise ShardError(f"{error}; the manifest names it: convert again") from error
+        raise ShardError(f"{error}; the manifest names it: run the conversion again with --resume") from error
     if len(data) != file.size_bytes or crc32c(data) != file.crc32c:
         raise ShardError(
             f"{location}: {len(data)} bytes with CRC32C {crc32c(data)}, the manifest says {file.size_bytes} "
-            f"with {file.crc32c}; the file is damaged or stale: convert again"
+            f"with {file.crc32c}; the file is damaged or stale: run the conversion again with --resume"
         )
     return data
 
@@ -205,15 +212,19 @@ def crc32c(data: bytes) -> str:
     return f"{google_crc32c.value(data):08x}"
 
 
-def _check_version(values: dict[str, Any], location: str) -> None:
-    if values["schema_version"] != example.SCHEMA_VERSION:
+def _check_version(values: Any, location: str) -> None:
+    """Refuse another version before its keys are looked at: they may well be others."""
+    manifest_check.check_key(values, "schema_version")
+    version = values["schema_version"]
+    if type(version) is not int or version != example.SCHEMA_VERSION:
         raise ManifestError(
-            f"{location}: schema version {values['schema_version']}; this version of cxr-engine reads "
-            f"{example.SCHEMA_VERSION}: convert again or install the version that wrote it"
+            f"{location}: schema version {version}; this version of cxr-engine reads "
+            f"{example.SCHEMA_VERSION}: convert into another folder or install the version that wrote it"
         )
+    manifest_check.check_key(values, "findings")
     if tuple(values["findings"]) != FINDINGS:
         raise ManifestError(
-            f"{location}: another label order ({', '.join(values['findings'])}); convert again"
+            f"{location}: another label order ({', '.join(values['findings'])}); convert into another folder"
         )
 
 

@@ -22,7 +22,7 @@ MAX_PIXELS = 8192 * 8192
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"\0\0\0\0IEND\xaeB`\x82"
-_GREY, _GREY_ALPHA = 0, 4
+_GREY = 0
 
 
 class PngHeader(NamedTuple):

@@ -162,7 +162,8 @@ def _stratify(
 
 def _rarest_first(counts: np.ndarray, totals: np.ndarray, seed: int) -> np.ndarray:
     """Order patients by their rarest finding, then by number of images, large first, then at random."""
-    rarity = np.argsort(np.argsort(totals))
+    # Stable: which of two equally rare findings comes first must not depend on the processor's sort.
+    rarity = np.argsort(np.argsort(totals, kind="stable"), kind="stable")
     # A patient without findings has only the images, the most common thing.
     rarest = np.where(counts > 0, rarity, len(totals)).min(axis=1, initial=len(totals))
     shuffled = np.random.RandomState(seed).permutation(len(counts))

@@ -11,7 +11,9 @@ import contextlib
 import functools
 import os
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -20,8 +22,9 @@ from records.errors import StorageError
 
 # Objects are sent in parts of this size: large enough for few requests, small enough to stay in memory.
 PART_BYTES = 16 << 20
+_BODY_ATTEMPTS = 4
 # Of a local file that is not published yet; its name begins with a dot.
-SCRATCH_SUFFIX = ".tmp"
+SCRATCH_SUFFIX = ".cxr-partial"
 
 
 class Stored(NamedTuple):
@@ -43,7 +46,8 @@ def is_s3(location: str) -> bool:
 
 def join(base: str, *parts: str) -> str:
     """Put relative parts behind a base location with single slashes."""
-    return "/".join([base.rstrip("/") or "/", *parts])
+    root = "" if base.startswith("/") else "."
+    return "/".join([base.rstrip("/") or root, *parts])
 
 
 def name(location: str) -> str:
@@ -59,13 +63,13 @@ def parent(location: str) -> str:
 
 def exists(location: str) -> bool:
     """Tell whether a file or object (not a folder) is there."""
-    if not is_s3(location):
-        return Path(location).is_file()
     try:
         size(location)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    return True
+    except OSError as error:
+        raise StorageError(f"{location}: can't be read: {_reason(error)}") from error
+    return is_s3(location) or Path(location).is_file()
 
 
 def size(location: str) -> int:
@@ -91,9 +95,7 @@ def read_bytes(location: str) -> bytes:
     try:
         if not is_s3(location):
             return Path(location).read_bytes()
-        bucket, key = _split(location)
-        with _s3_errors(location):
-            return _s3().get_object(Bucket=bucket, Key=key)["Body"].read()
+        return _get_object(location)
     except OSError as error:
         raise StorageError(f"{location}: can't be read: {_reason(error)}") from error
 
@@ -102,6 +104,18 @@ def write_bytes(location: str, data: bytes) -> None:
     """Write a whole file or object; it appears whole or not at all."""
     with atomic_writer(location) as file:
         file.write(data)
+
+
+def make_folder(path: str) -> None:
+    """Make a local folder and those above it.
+
+    Raises:
+        StorageError: it can't be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path}: can't be written: {_reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -143,21 +157,28 @@ def list_files(prefix: str) -> list[Stored]:
         found = _list_objects(prefix)
     elif Path(prefix).is_dir():
         found = [
-            _stored(os.path.join(folder, file))  # noqa: PTH118
-            for folder, _, files in os.walk(prefix, followlinks=True)
+            stored
+            for folder, _, files in os.walk(prefix, followlinks=True, onerror=_raise_unreadable)
             for file in files
             if not file.startswith(".")  # an unpublished file may be gone before its size is asked for
+            and (stored := _stored(os.path.join(folder, file)))  # noqa: PTH118
         ]
     else:
         raise StorageError(f"{prefix}: no such folder")
     return sorted(stored for stored in found if not name(stored.location).startswith("."))
 
 
-def _stored(path: str) -> Stored:
+def _stored(path: str) -> Stored | None:
+    """Return a regular file with its size, None for a pipe or a device."""
     try:
-        return Stored(path, os.stat(path).st_size)  # noqa: PTH116
+        status = os.stat(path)  # noqa: PTH116
     except OSError as error:
         raise StorageError(f"{path}: can't be read: {_reason(error)}") from error
+    return Stored(path, status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise StorageError(f"{error.filename}: can't be read: {_reason(error)}") from error
 
 
 def delete(location: str) -> None:
@@ -191,6 +212,23 @@ def _copy_into(file: IO[bytes], location: str) -> None:
     else:
         with Path(location).open("rb") as source:
             shutil.copyfileobj(source, file, PART_BYTES)
+
+
+def _get_object(location: str) -> bytes:
+    """Return an object's bytes; a body that breaks off is asked for again, which boto3 itself doesn't do."""
+    from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError
+
+    bucket, key = _split(location)
+    attempt = 1
+    with _s3_errors(location):
+        while True:
+            try:
+                return _s3().get_object(Bucket=bucket, Key=key)["Body"].read()
+            except (IncompleteReadError, ResponseStreamingError, HTTPClientError):
+                if attempt == _BODY_ATTEMPTS:
+                    raise
+            time.sleep(0.2 * 2**attempt)
+            attempt += 1
 
 
 def _list_objects(prefix: str) -> list[Stored]:

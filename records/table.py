@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import math
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -99,16 +100,16 @@ def read_table(location: str) -> ImageTable:
         raise TableError(f"{location}: no rows below the header; expected one for each image")
     image_ids = frame["Image Index"].to_numpy(str)
     _check_unique(image_ids, location)
-    ages = frame["Patient Age"].to_numpy(str)
+    age_years = _by_unique_cell(frame, "Patient Age", _age_years, location).astype(np.float32)
     return ImageTable(
         name=storage.name(location),
         sha256=hashlib.sha256(text).hexdigest(),
-        release="2017" if ages[0][-1:] in _YEARS_PER_UNIT else "v2020",
+        release=_release(frame, location),
         image_ids=image_ids,
         patient_ids=_patients(frame, image_ids, location),
         labels=_by_unique_cell(frame, "Finding Labels", labels.encode, location),
         follow_up=_by_unique_cell(frame, "Follow-up #", _whole_number, location).astype(np.int64),
-        age_years=_by_unique_cell(frame, "Patient Age", _age_years, location).astype(np.float32),
+        age_years=age_years,
         sex=_choice(frame, "Patient Gender", ("M", "F"), location),
         view=_choice(frame, "View Position", ("PA", "AP"), location),
     )
@@ -132,7 +133,7 @@ def read_boxes(location: str) -> list[Box]:
     """Read `BBox_List_2017.csv`, gzipped or plain; `Infiltrate` becomes `Infiltration`.
 
     Raises:
-        TableError: fewer than six fields, an unknown finding, or a number that isn't one.
+        TableError: fewer than six fields, an unknown finding, or four numbers that are no rectangle.
     """
     frame = _parse_csv(_read_text(location), location)
     if list(frame.columns[:2]) != ["Image Index", "Finding Label"] or len(frame.columns) < 6:
@@ -151,6 +152,11 @@ def _box(row: np.ndarray, where: str) -> Box:
         x, y, width, height = (float(value) for value in row[2:6])
     except ValueError as error:
         raise TableError(f"{where}: {error}; expected four numbers x, y, w, h in pixels") from error
+    # Written so that NaN fails.
+    if not (0 <= x < math.inf and 0 <= y < math.inf and 0 < width < math.inf and 0 < height < math.inf):
+        raise TableError(
+            f"{where}: the box is {', '.join(row[2:6])}; expected x and y of at least 0, w and h above 0"
+        )
     return Box(row[0], finding, x, y, width, height)
 
 
@@ -170,10 +176,21 @@ def _parse_csv(text: bytes, location: str) -> pd.DataFrame:
         with warnings.catch_warnings():
             # Rows longer than the header would lose their last cells with no more than a warning.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False, index_col=False)
+            frame = pd.read_csv(
+                io.BytesIO(text.rstrip(b"\r\n")),
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+                # Skipped, they would make the line numbers in errors too low.
+                skip_blank_lines=False,
+            )
     except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
         raise TableError(f"{location}: not a CSV table: {reason}") from error
+    blank = np.flatnonzero((frame == "").all(axis=1))
+    if len(blank):
+        raise TableError(f"{location}: line {blank[0] + 2}: blank; expected a row: remove the line")
+    return frame
 
 
 def _check_unique(image_ids: np.ndarray, location: str) -> None:
@@ -221,6 +238,19 @@ def _whole_number(cell: str) -> int:
     if not (cell.isascii() and cell.isdigit() and len(cell) <= MAX_DIGITS):
         raise ValueError(cell)
     return int(cell)
+
+
+def _release(frame: pd.DataFrame, location: str) -> str:
+    """Tell the release by the spelling of the ages, all of which have been read."""
+    in_units = frame["Patient Age"].str[-1:].isin(list(_YEARS_PER_UNIT)).to_numpy()
+    others = np.flatnonzero(in_units != in_units[0])
+    if len(others):
+        first, other = frame["Patient Age"].iloc[[0, others[0]]]
+        raise TableError(
+            f"{location}: line {others[0] + 2}: Patient Age `{other}` below `{first}`; expected one "
+            "spelling, `58` or `058Y`: the table mixes both releases; fetch one of them whole"
+        )
+    return "2017" if in_units[0] else "v2020"
 
 
 def _age_years(cell: str) -> float:

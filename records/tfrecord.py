@@ -19,6 +19,7 @@ _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size
 FOOTER_BYTES = _FOOTER.size
+_ADVICE = "run the conversion again with --resume"
 # No record of ours comes near; a corrupt length must not ask for the machine's memory.
 MAX_PAYLOAD_BYTES = 1 << 30
 
@@ -61,12 +62,10 @@ def read(file: IO[bytes], name: str) -> Iterator[Frame]:
         body = file.read(payload_bytes + FOOTER_BYTES)
         where = f"{name}: record {number} at byte {offset}"
         if len(body) < payload_bytes + FOOTER_BYTES:
-            raise ShardError(f"{where}: the shard ends inside the record; it is truncated: convert it again")
+            raise ShardError(f"{where}: the shard ends inside the record; it is truncated: {_ADVICE}")
         payload = body[:payload_bytes]
         if _FOOTER.unpack_from(body, payload_bytes)[0] != masked_crc32c(payload):
-            raise ShardError(
-                f"{where}: the payload's CRC32C doesn't match; the shard is damaged: convert it again"
-            )
+            raise ShardError(f"{where}: the payload's CRC32C doesn't match; the shard is damaged: {_ADVICE}")
         yield Frame(offset + HEADER_BYTES, payload)
         offset += HEADER_BYTES + payload_bytes + FOOTER_BYTES
         number += 1
@@ -74,10 +73,8 @@ def read(file: IO[bytes], name: str) -> Iterator[Frame]:
 
 def _checked_length(header: bytes, where: str) -> int:
     if len(header) < HEADER_BYTES:
-        raise ShardError(f"{where}: the shard ends inside a header; it is truncated: convert it again")
+        raise ShardError(f"{where}: the shard ends inside a header; it is truncated: {_ADVICE}")
     payload_bytes, length_crc = _HEADER.unpack(header)
     if length_crc != masked_crc32c(header[:8]) or payload_bytes > MAX_PAYLOAD_BYTES:
-        raise ShardError(
-            f"{where}: the length's CRC32C doesn't match; the shard is damaged: convert it again"
-        )
+        raise ShardError(f"{where}: the length's CRC32C doesn't match; the shard is damaged: {_ADVICE}")
     return payload_bytes

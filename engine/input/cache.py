@@ -66,7 +66,7 @@ def check(path: Path, file: StoredFile) -> None:
     if crc32c != file.crc32c:
         raise ShardError(
             f"{path}: CRC32C {crc32c}, the manifest says {file.crc32c}; the file is damaged or stale: "
-            "convert again, or remove it if it is a cached copy"
+            "run the conversion again with --resume, or remove it if it is a cached copy"
         )
 
 
@@ -90,11 +90,13 @@ def _download(location: str, file: StoredFile, path: Path) -> None:
 
 def _check_size(size_bytes: int | None, file: StoredFile, where: str) -> None:
     if size_bytes is None:
-        raise ShardError(f"{where}: missing, but the manifest names it: convert again")
+        raise ShardError(
+            f"{where}: missing, but the manifest names it: run the conversion again with --resume"
+        )
     if size_bytes != file.size_bytes:
         raise ShardError(
             f"{where}: {size_bytes} bytes, the manifest says {file.size_bytes}; "
-            "the file is truncated or stale: convert again"
+            "the file is truncated or stale: run the conversion again with --resume"
         )
 
 

@@ -150,7 +150,7 @@ class ShardReader:
             if labels[rows].max(initial=0) > 1:
                 raise ShardError(
                     f"{self._shards.location(shard)}: no labels where the index says; "
-                    "the shard is damaged or stale: convert again"
+                    "the shard is damaged or stale: run the conversion again with --resume"
                 )
         return labels
 
@@ -174,7 +174,8 @@ class ShardReader:
                 found = "undecodable" if picture is None else f"of shape {picture.shape}"
                 record = self._record_name(row)
                 raise RecordError(
-                    f"{record}: the picture is {found}; expected {self.image_shape}: convert again"
+                    f"{record}: the picture is {found}; expected {self.image_shape}: "
+                    "run the conversion again with --resume"
                 )
             images[number] = picture
             label = int(row["labels_offset"])
@@ -184,7 +185,9 @@ class ShardReader:
         try:
             return example.decode(payload)
         except RecordError as error:
-            raise RecordError(f"{self._record_name(row)}: {error}; convert again") from error
+            raise RecordError(
+                f"{self._record_name(row)}: {error}; run the conversion again with --resume"
+            ) from error
 
     def _record_name(self, row: Any) -> str:
         return f"{self._shards.location(row['shard'])}: the record at byte {row['payload_offset']}"
@@ -248,7 +251,7 @@ def image_shape(manifest: Manifest) -> tuple[int, int, int]:
     if not known or not isinstance(image.get("side_px"), int):
         raise ManifestError(
             f"{manifest.location}: `image` is {image}; expected side_px, stored_channels of 1 or 3 and an "
-            f"encoding of {', '.join(example.ENCODINGS)}: convert again"
+            f"encoding of {', '.join(example.ENCODINGS)}: run the conversion again with --resume"
         )
     return image["side_px"], image["side_px"], image["stored_channels"]
 
@@ -262,7 +265,7 @@ def _read_index(manifest: Manifest, split: str, shape: tuple[int, int, int]) -> 
     if not np.array_equal(rows["shard"], np.repeat(np.arange(len(shards)), counts)):
         raise ShardError(
             f"{name}: {len(rows)} rows that don't follow the {sum(counts)} records of the manifest's "
-            f"{len(shards)} shards; the index is stale: convert again"
+            f"{len(shards)} shards; the index is stale: run the conversion again with --resume"
         )
     _check_positions(rows, shards, name)
     if manifest.image["encoding"] == "raw" and (rows["image_bytes"] != np.prod(shape)).any():
@@ -283,7 +286,10 @@ def _check_positions(rows: np.ndarray, shards: tuple[Shard, ...], name: str) -> 
     wrong = (np.minimum.reduce(starts) < 0) | (np.maximum.reduce(ends) > size_bytes)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise ShardError(f"{name}: row {row} lies outside of its shard; the index is damaged: convert again")
+        raise ShardError(
+            f"{name}: row {row} lies outside of its shard; the index is damaged: "
+            "run the conversion again with --resume"
+        )
 
 
 def _map(path: Path) -> np.ndarray:

@@ -100,11 +100,13 @@ def picture(record: Record) -> np.ndarray:
         try:
             return pixels.decode_grey(record.image)
         except ImageError as error:
-            raise RecordError(f"{record.image_id}: {error}; convert again") from error
+            raise RecordError(
+                f"{record.image_id}: {error}; run the conversion again with --resume"
+            ) from error
     data = np.frombuffer(record.image, np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if len(data) else None
     if image is None:
-        raise RecordError(f"{record.image_id}: damaged JPEG; convert again")
+        raise RecordError(f"{record.image_id}: damaged JPEG; run the conversion again with --resume")
     return image
 
 

@@ -186,7 +186,7 @@ def read_records(data_set: Manifest, split: str, rows: np.ndarray) -> list[examp
             location = data_set.locate(data_set.splits[split].shards[row["shard"]])
             raise ShardError(
                 f"{location}: the record at byte {row['payload_offset']}: the CRC32C doesn't match; "
-                "the shard is damaged: convert again"
+                "the shard is damaged: run the conversion again with --resume"
             )
         found.append(example.decode(payload))
     return found
@@ -198,7 +198,8 @@ def _load_index(data_set: Manifest, split: str) -> np.ndarray:
     rows = index.from_bytes(manifest.read_checked(data_set, held.index), location)
     if len(rows) != held.images:
         raise ShardError(
-            f"{location}: {len(rows)} records, the manifest says {held.images}; it is stale: convert again"
+            f"{location}: {len(rows)} records, the manifest says {held.images}; it is stale: "
+            "run the conversion again with --resume"
         )
     return rows
 
@@ -232,7 +233,10 @@ def _read_spans(
         spans = [(int(rows[offsets][row]), int(sizes[row])) for row in wanted]
         for row, data in zip(wanted, _read_parts(location, spans), strict=True):
             if len(data) != sizes[row]:
-                raise ShardError(f"{location}: ends before its last record; it is truncated: convert again")
+                raise ShardError(
+                    f"{location}: ends before its last record; it is truncated: "
+                    "run the conversion again with --resume"
+                )
             found[row] = data
     return found
 
@@ -247,7 +251,9 @@ def _read_parts(location: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
             return [(shard.seek(offset), shard.read(size))[1] for offset, size in spans]
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ShardError(f"{location}: can't be read: {reason}; convert again") from error
+        raise ShardError(
+            f"{location}: can't be read: {reason}; run the conversion again with --resume"
+        ) from error
 
 
 def _first_split(data_set: Manifest) -> str:

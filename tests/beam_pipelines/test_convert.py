@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from conversions import error_of, tree_of
 
 from beam_pipelines import convert
 from records import example, manifest, pixels, tfrecord
@@ -28,24 +25,6 @@ def _records(folder: Path, split: str) -> list[example.Record]:
         with (folder / shard.path).open("rb") as file:
             found += [example.decode(frame.payload) for frame in tfrecord.read(file, shard.path)]
     return found
-
-
-def _error(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
-    """Run a conversion that must fail with `code` and one line; return the line."""
-    assert convert.main(arguments) == code
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("converting:")]
-    assert len(lines) == 1
-    assert lines[0].startswith("error: ")
-    return lines[0]
-
-
-def _tree(folder: Path) -> dict[str, bytes]:
-    """Return all bytes of a data set but the file that says where and how fast it was made."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != convert.CONVERSION_NAME
-    }
 
 
 def test_every_record_holds_the_area_reduced_picture_and_the_labels_of_its_own_row(drawn, converted):
@@ -118,61 +97,13 @@ def test_worker_processes_give_the_same_bytes_as_one_process(drawn, converted, t
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "images/s" in done.stderr
-    assert _tree(tmp_path / "shards") == _tree(converted)
-
-
-def test_converting_again_recognises_its_own_output_and_refuses_anothers(drawn, converted, capsys):
-    before = _tree(converted)
-    assert convert.main(drawn.arguments(converted)) == 0
-    assert "nothing to do" in capsys.readouterr().out
-    line = _error(capsys, drawn.arguments(converted, seed=18), 1)
-    assert "holds another data set" in line
-    assert _tree(converted) == before
-
-
-def test_a_folder_with_other_files_is_refused_and_left_alone(drawn, tmp_path, capsys):
-    (tmp_path / "thesis.txt").write_text("years of work")
-    assert "holds 1 files that are no data set" in _error(capsys, drawn.arguments(tmp_path), 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-def test_a_killed_conversion_resumes_to_the_same_bytes(drawn, converted, tmp_path, capsys):
-    output = tmp_path / "shards"
-    flags = drawn.arguments(output, direct_running_mode=None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "beam_pipelines.convert", *flags],
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        _wait_for(lambda: any(output.rglob("*.tfrecord")) or process.poll() is not None)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    if not (output / manifest.FILE_NAME).exists():
-        assert "add --resume" in _error(capsys, drawn.arguments(output), 1)
-        assert "with other inputs or settings" in _error(
-            capsys, drawn.arguments(output, seed=1, resume=True), 1
-        )
-    assert convert.main(drawn.arguments(output, resume=True)) == 0
-    # What a killed worker left half-written is hidden from every reader.
-    assert {
-        name: data for name, data in _tree(output).items() if not Path(name).name.startswith(".")
-    } == _tree(converted)
-
-
-def _wait_for(condition, limit_s: float = 60.0) -> None:
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    assert tree_of(tmp_path / "shards") == tree_of(converted)
 
 
 def test_missing_images_stop_the_conversion_unless_they_are_allowed(own_drawn, tmp_path, capsys):
     for path in list((own_drawn.folder / "images").rglob("00000002_*.png")):
         path.unlink()
-    line = _error(capsys, own_drawn.arguments(tmp_path / "out"), 1)
+    line = error_of(capsys, own_drawn.arguments(tmp_path / "out"), 1)
     assert "3 of the 60 images of table.csv are missing" in line
     assert "00000002_000.png, 00000002_001.png, 00000002_002.png" in line
     assert not (tmp_path / "out").exists()
@@ -196,7 +127,7 @@ def test_a_text_file_called_png_is_quarantined_with_its_reason_and_stops_the_con
     victim = own_drawn.folder / "images" / "images_001" / "00000003_001.png"
     victim.write_text("not a picture")
     output = tmp_path / "out"
-    line = _error(capsys, own_drawn.arguments(output), 1)
+    line = error_of(capsys, own_drawn.arguments(output), 1)
     assert "1 of 60 images can't be read" in line
     assert "00000003_001.png: not a PNG" in line
     assert not (output / manifest.FILE_NAME).exists()
@@ -214,7 +145,7 @@ def test_a_mended_image_is_taken_up_on_resume(own_drawn, tmp_path, capsys):
     whole = victim.read_bytes()
     victim.write_bytes(whole[:2000])
     output = tmp_path / "out"
-    assert "damaged PNG" in _error(capsys, own_drawn.arguments(output), 1)
+    assert "damaged PNG" in error_of(capsys, own_drawn.arguments(output), 1)
     victim.write_bytes(whole)
     assert convert.main(own_drawn.arguments(output, resume=True)) == 0
     assert not manifest.load(str(output)).quarantined
@@ -259,7 +190,7 @@ def test_a_mended_image_is_taken_up_on_resume(own_drawn, tmp_path, capsys):
 )
 def test_a_wrong_input_gives_one_clear_line(own_drawn, tmp_path, capsys, spoil, code, expected):
     spoil(own_drawn)
-    assert expected in _error(capsys, own_drawn.arguments(tmp_path / "out"), code)
+    assert expected in error_of(capsys, own_drawn.arguments(tmp_path / "out"), code)
     assert not (tmp_path / "out").exists()
 
 
@@ -269,36 +200,40 @@ def test_a_wrong_input_gives_one_clear_line(own_drawn, tmp_path, capsys, spoil, 
         ({"recrods_per_shard": 5}, "unknown flag --recrods_per_shard"),
         ({"records_per_shard": 0}, "expected at least 1"),
         ({"test_list": None}, "needs --train_val_list and --test_list"),
-        ({"split": "stratified"}, "needs --fractions"),
-        ({"split": "random", "fractions": "0.5,0.5,0.5"}, "that sum to 1"),
+        ({"split": "stratified"}, "go with --split official"),
+        ({"split": "stratified", "train_val_list": None, "test_list": None}, "needs --fractions"),
+        (
+            {"split": "random", "fractions": "0.5,0.5,0.5", "train_val_list": None, "test_list": None},
+            "that sum to 1",
+        ),
         ({"seed": -1}, "--seed=-1"),
+        ({"images": ""}, "an empty location"),
+        ({"max_quarantined": 5}, "expected a share"),
+        ({"fractions": "0.8,0.1,0.1"}, "--fractions goes with"),
+        ({"runner": "NoSuchRunner"}, "--runner=NoSuchRunner"),
+        ({"direct_num_workers": "many"}, "one of Beam's flags"),
     ],
 )
 def test_wrong_flags_exit_with_2_and_write_nothing(drawn, tmp_path, capsys, changes, expected):
-    assert expected in _error(capsys, drawn.arguments(tmp_path / "out", **changes), 2)
+    assert expected in error_of(capsys, drawn.arguments(tmp_path / "out", **changes), 2)
     assert not (tmp_path / "out").exists()
 
 
 def test_stratified_and_random_splits_are_named_in_the_manifest(drawn, tmp_path):
     for split in ("stratified", "random"):
         output = tmp_path / split
-        assert convert.main(drawn.arguments(output, split=split, fractions="0.6,0.2,0.2")) == 0
+        lists = {"train_val_list": None, "test_list": None}
+        assert convert.main(drawn.arguments(output, split=split, fractions="0.6,0.2,0.2", **lists)) == 0
         made = manifest.load(str(output))
         assert made.split["strategy"] == split
         assert made.split["fractions"] == [0.6, 0.2, 0.2]
         assert made.patients_in_two_splits == 0
 
 
-def test_a_full_disk_gives_one_line_and_no_manifest(drawn, tmp_path, capsys):
+def test_a_folder_that_can_not_be_written_gives_one_line_and_no_manifest(drawn, tmp_path, capsys):
     blocked = tmp_path / "out"
-    blocked.mkdir()
-    (blocked / "train").write_text("a file where a folder must stand")
-    (blocked / ".work").mkdir()
-    request = convert.prepare(convert._parse(drawn.arguments(blocked))[0]).request
-    (blocked / ".work" / "request.json").write_text(json.dumps({"sha256": request.sha256}))
-    line = _error(capsys, drawn.arguments(blocked, resume=True), 1)
-    assert "can't be written" in line
-    assert not (blocked / manifest.FILE_NAME).exists()
+    blocked.write_text("a file where a folder must stand")
+    assert "can't be" in error_of(capsys, drawn.arguments(blocked), 1)
 
 
 @pytest.mark.slow
@@ -308,7 +243,7 @@ def test_a_data_set_in_s3_equals_the_one_in_a_folder(drawn, converted, s3, tmp_p
     for path in (drawn.folder / "images").rglob("*.png"):
         storage.write_bytes(f"{s3}/png/{path.name}", path.read_bytes())
     assert convert.main(drawn.arguments(f"{s3}/shards", images=f"{s3}/png")) == 0
-    for name, data in _tree(converted).items():
+    for name, data in tree_of(converted).items():
         assert storage.read_bytes(f"{s3}/shards/{name}") == data, name
 
 
@@ -322,7 +257,7 @@ def test_the_real_images_convert_by_the_official_lists(nih, tmp_path, capsys):
         "--validation_fraction", "0.1", "--output", tmp_path / "out",
     ]  # fmt: skip
     arguments = [str(argument) for argument in arguments]
-    line = _error(capsys, arguments, 1)
+    line = error_of(capsys, arguments, 1)
     assert "111,800 of the 112,120 images" in line
     assert "00000002_000.png, 00000003_001.png, 00000003_002.png" in line
     assert convert.main([*arguments, "--allow_missing_images"]) == 0

@@ -121,7 +121,7 @@ def _npy(array: np.ndarray) -> bytes:
 )
 def test_what_is_no_index_is_refused_with_its_name(data: bytes) -> None:
     assert data != STORED
-    with pytest.raises(ShardError, match=r"^index\.npy: .*convert again$"):
+    with pytest.raises(ShardError, match=r"^index\.npy: .*run the conversion again with --resume$"):
         index.from_bytes(data, "index.npy")
 
 

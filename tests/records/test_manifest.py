@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,123 @@ def test_an_incomplete_shard_is_named(tmp_path: Path, key: str) -> None:
     assert key in line
 
 
+def _set(values, key: str, value: object) -> None:
+    """Set `a.b.0.c` in nested values; the value `...` removes the key."""
+    *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+    for part in path:
+        values = values[part]
+    if value is ...:
+        del values[last]
+    else:
+        values[last] = value
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, ...) for key in ("image.side_px", "statistics.mean", "splits.test.index", "split.seed")),
+        ("image", None),
+        ("image.side_px", "320"),
+        ("image.side_px", True),
+        ("image.side_px", 0),
+        ("image.stored_channels", 1.0),
+        ("image.encoding", None),
+        ("statistics", []),
+        ("statistics.mean", "127"),
+        ("statistics.deviation", float("nan")),
+        ("statistics.deviation", float("inf")),
+        ("statistics.mean", 10**400),
+        ("source", []),
+        ("source.rows", "60"),
+        ("split.strategy", 3),
+        ("splits", []),
+        ("splits.train", None),
+        ("splits.extra", {}),
+        ("splits.train.images", -1),
+        ("splits.train.patients", 2**63),
+        ("splits.train.positives.Cough", 1),
+        ("splits.train.positives.Mass", ...),
+        ("splits.train.positives.Mass", 1.5),
+        ("splits.train.positive_patients", None),
+        ("splits.train.prevalence.Mass", 1.1),
+        ("splits.train.shards", {}),
+        ("splits.train.shards.0", "train-00000-of-00002.tfrecord"),
+        ("splits.train.shards.1.path", 5),
+        ("splits.train.shards.1.size_bytes", "5"),
+        ("splits.train.shards.1.crc32c", "12345"),
+        ("splits.train.shards.1.crc32c", 12345678),
+        ("splits.train.shards.1.extra", 1),
+        ("splits.train.index.records", 1),
+        ("quarantined", None),
+        ("quarantined.0.reason", None),
+        ("patients_in_two_splits", None),
+        ("versions", None),
+        ("request_sha256", 0),
+        ("licence", None),
+    ],
+)
+def test_a_wrong_or_missing_value_is_named_by_its_key(tmp_path: Path, key: str, value: object) -> None:
+    line = _refusal(_written_with(tmp_path, lambda values: _set(values, key, value)))
+    named = re.sub(r"\.(\d+)", r"[\1]", key)
+    assert f"`{named}`" in line
+    assert "not a manifest of this project" in line
+
+
+@pytest.mark.parametrize("file", ["shards.0", "index"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "",
+            ".",
+            "..",
+            "/etc/passwd",
+            "../a/train/x",
+            "train/../../x",
+            "train/..",
+            "./train/x",
+            "train/./x",
+        ),
+        *("train//x", "train/", "s3://bucket/x", "train\\..\\x", "train/x\0", "train/x\n", "train/\ud800"),
+    ],
+)
+def test_a_path_that_could_lead_out_of_the_folder_is_refused(tmp_path: Path, file: str, path: str) -> None:
+    key = f"splits.train.{file}.path"
+    line = _refusal(_written_with(tmp_path, lambda values: _set(values, key, path)))
+    assert "expected a relative path inside the data set's folder" in line
+
+
+def test_flat_paths_and_unknown_circumstances_are_accepted(tmp_path: Path) -> None:
+    def change(values) -> None:
+        values.update(source={}, split={"strategy": "random", "seed": 0}, versions={}, request_sha256="")
+        values["statistics"] = {"mean": None, "deviation": None, "pixels": 0}
+        values["splits"]["train"]["shards"][0]["path"] = "train-00000-of-00003.tfrecord"
+
+    loaded = manifest.load(_written_with(tmp_path, change))
+    assert loaded.locate(loaded.splits["train"].shards[0]) == f"{tmp_path}/train-00000-of-00003.tfrecord"
+
+
+@pytest.mark.parametrize("value", [None, 5, [5], "Mass", {}])
+def test_a_label_order_that_is_no_list_of_names_is_refused(tmp_path: Path, value: object) -> None:
+    assert "`findings" in _refusal(_written_with(tmp_path, lambda values: values.update(findings=value)))
+
+
+def test_json_that_nests_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text("[" * 200_000)
+    assert "not a manifest of this project" in _refusal(str(path))
+
+
+def test_a_file_that_the_system_refuses_is_named_by_the_check(tmp_path: Path) -> None:
+    write_data_set(str(tmp_path))
+    too_long = "x" * 300
+    loaded = manifest.load(
+        _written_with(tmp_path, lambda values: _set(values, "splits.train.index.path", too_long))
+    )
+    with pytest.raises(ShardError, match="x: can't be read: "):
+        manifest.check_files(loaded)
+
+
 def test_whole_files_pass_the_check(folder: str) -> None:
     write_data_set(folder)
     loaded = manifest.load(folder)
@@ -217,7 +335,7 @@ def test_a_file_of_another_size_is_named_by_the_check(folder: str, path: str) ->
     storage.write_bytes(storage.join(folder, path), b"abc")
     with pytest.raises(ShardError, match=f"{path}: 3 bytes, the manifest says ") as caught:
         manifest.check_files(manifest.load(folder))
-    assert "convert again" in str(caught.value)
+    assert "run the conversion again with --resume" in str(caught.value)
 
 
 @pytest.mark.parametrize("data", [b"firsT", b"firs", b"firstt", b""])

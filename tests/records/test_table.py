@@ -163,6 +163,22 @@ def test_a_wrong_cell_is_refused_with_its_line(tmp_path: Path, wrong: dict[str, 
     assert reason in line
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_blank_line_between_rows_is_refused_with_its_line(tmp_path: Path, end: str) -> None:
+    line = refusal(write(tmp_path, row(1), row(2), "", row(3), "", row(4, age="old"), end=end))
+    assert ": line 4: blank; " in line
+
+
+def test_blank_lines_at_the_end_are_no_rows(tmp_path: Path) -> None:
+    assert len(table.read_table(write(tmp_path, row(1), row(2), "", "", end="\r\n"))) == 2
+
+
+@pytest.mark.parametrize(("first", "other"), [("58", "058Y"), ("058Y", "58"), ("004D", "58")])
+def test_ages_of_both_releases_are_refused_with_the_line(tmp_path: Path, first: str, other: str) -> None:
+    line = refusal(write(tmp_path, row(1, age=first), row(2, age=first), row(3, age=other)))
+    assert f": line 4: Patient Age `{other}` below `{first}`; expected one spelling" in line
+
+
 def test_an_image_that_stands_twice_is_named(tmp_path: Path) -> None:
     line = refusal(write(tmp_path, row(1), row(2), row(1), row(2)))
     assert "00000001_000.png stands twice" in line
@@ -266,6 +282,23 @@ def test_a_box_is_read_and_infiltrate_becomes_infiltration(tmp_path: Path) -> No
 def test_a_wrong_box_is_refused_with_its_line(tmp_path: Path, wrong: str, reason: str) -> None:
     location = _boxes(tmp_path, "00000001_000.png,Mass,1,2,3,4,,,", f"00000002_000.png,{wrong},,,")
     with pytest.raises(TableError, match=f": line 3: .*{reason}"):
+        table.read_boxes(location)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    ["nan,2,3,4", "1,nan,3,4", "1,2,nan,4", "1,2,3,inf", "inf,2,3,4", "1,-inf,3,4", "-1,2,3,4", "1,2,0,4"]
+    + ["1,2,3,-4", "1,2,3,1e999"],
+)
+def test_a_box_that_is_no_rectangle_is_refused_with_its_line(tmp_path: Path, numbers: str) -> None:
+    location = _boxes(tmp_path, "00000001_000.png,Mass,1,2,3,4,,,", f"00000002_000.png,Mass,{numbers},,,")
+    with pytest.raises(TableError, match=r": line 3: the box is .*; expected x and y of at least 0"):
+        table.read_boxes(location)
+
+
+def test_a_wrong_box_below_a_blank_line_is_refused_with_the_blank_line(tmp_path: Path) -> None:
+    location = _boxes(tmp_path, "", "00000002_000.png,Masses,1,2,3,4,,,")
+    with pytest.raises(TableError, match=": line 2: blank"):
         table.read_boxes(location)
 
 

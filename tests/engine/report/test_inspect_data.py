@@ -80,7 +80,7 @@ def test_a_damaged_picture_is_noticed_by_its_checksum(own_data_set: Manifest) ->
         data = bytearray(path.read_bytes())
         data[len(data) // 2 :: 97] = b"\x55" * len(data[len(data) // 2 :: 97])
         path.write_bytes(data)
-    with pytest.raises(ShardError, match="the CRC32C doesn't match; the shard is damaged: convert again"):
+    with pytest.raises(ShardError, match="the CRC32C doesn't match; the shard is damaged: run the conversion again with --resume"):
         inspect_data.pick(own_data_set, "validation", 12)
 
 
@@ -91,7 +91,7 @@ def test_a_truncated_missing_or_stale_file_is_one_clear_line(own_data_set: Manif
     with pytest.raises(ShardError, match="ends before its last record; it is truncated"):
         inspect_data.pick(own_data_set, "validation", 12)
     path.unlink()
-    with pytest.raises(ShardError, match="no such file or directory; convert again"):
+    with pytest.raises(ShardError, match="no such file or directory; run the conversion again with --resume"):
         inspect_data.pick(own_data_set, "validation", 12)
     fewer = dataclasses.replace(split, images=split.images - 1)
     stale = dataclasses.replace(own_data_set, splits={**own_data_set.splits, "validation": fewer})

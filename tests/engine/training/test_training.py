@@ -152,7 +152,8 @@ def test_a_shard_that_is_missing_is_one_line_before_anything_starts(data_set, tm
     victim.unlink()
     assert cli.main(_command(data_set, tmp_path / "run")) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"error: {victim}: missing, but the manifest names it: convert again"]
+    advice = "run the conversion again with --resume"
+    assert lines == [f"error: {victim}: missing, but the manifest names it: {advice}"]
     assert not (tmp_path / "run").exists()
 
 
