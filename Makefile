@@ -13,6 +13,7 @@ help: ## show this list
 setup: $(VENV)/.ready-test ## make .venv with everything that the demo, the tests and the checks need
 
 $(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON); name one with make PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "error: $(PYTHON) is older than 3.10; name another with make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \

@@ -40,6 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     try:
         audit = Audit(manifest.load(flags.data), read_table(flags.labels) if flags.labels else None)
+        if audit.table is not None and audit.table.sha256 != audit.data.source.get("table_sha256"):
+            print(
+                f"note: {audit.table.name} (release {audit.table.release}) is not the table that the data set "
+                f"was made from ({audit.data.source.get('table')}, release {audit.data.source.get('release')})",
+                file=sys.stderr,
+            )
         total = sum(split.images for split in audit.data.splits.values())
         with watch("auditing", total, lambda: audit.records_read):
             audit.run()

@@ -301,4 +301,9 @@ def check_beam_flags(beam_flags: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code:
+        # Beam's threads, cut off from their workers, would fill the screen on the way out.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

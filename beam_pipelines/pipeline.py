@@ -80,8 +80,10 @@ def _worker_deaths_noticed() -> Iterator[None]:
     threading.excepthook = notice
     try:
         yield
-    except WorkerError:
+    except (WorkerError, KeyboardInterrupt):
         died = True  # Beam's other threads miss the worker, too, and would say so at length
+        logging.getLogger().setLevel(logging.CRITICAL)
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
         raise
     finally:
         signal.signal(signal.SIGUSR2, usual_handler)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from records.errors import ConfigError
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 READERS = ("index", "tfrecord")
 MODELS = ("densenet121_cbam",)
+LOSSES = ("bce", "weighted_bce", "dynamic_weighted_bce")
+BACKBONE_CHANNELS = 1024  # of DenseNet121
 PREVALENCES = ("batch", "training")
 MONITORS = ("val_macro_auroc", "val_loss")
 
@@ -55,8 +58,12 @@ class ModelConfig:
         _at_least("model.image_side_px", self.image_side_px, 32)
         _at_least("model.l2", self.l2, 0)
         _at_least("model.cbam_reduction", self.cbam_reduction, 1)
+        if BACKBONE_CHANNELS % self.cbam_reduction:
+            raise ConfigError(
+                f"model.cbam_reduction is {self.cbam_reduction}; expected a divisor of {BACKBONE_CHANNELS}"
+            )
         _between("model.batch_norm_momentum", self.batch_norm_momentum, 0, 1)
-        _between("model.dropout", self.dropout, 0, 1)
+        _below_one("model.dropout", self.dropout)
         for units in self.head_units:
             _at_least("model.head_units", units, 1)
 
@@ -76,6 +83,7 @@ class LossConfig:
     prevalence: str
 
     def __post_init__(self) -> None:
+        _choice("loss.name", self.name, LOSSES)
         _between("loss.smoothing", self.smoothing, 0, 1)
         _choice("loss.prevalence", self.prevalence, PREVALENCES)
 
@@ -139,9 +147,9 @@ class TrainConfig:
         _choice("train.monitor", self.monitor, MONITORS)
         _at_least("train.early_stopping_patience", self.early_stopping_patience, 1)
         _at_least("train.plateau_patience", self.plateau_patience, 1)
-        _between("train.plateau_factor", self.plateau_factor, 0, 1)
+        _below_one("train.plateau_factor", self.plateau_factor)
         _at_least("train.min_learning_rate", self.min_learning_rate, 0)
-        if self.learning_rate <= 0:
+        if not self.learning_rate > 0:
             raise ConfigError(f"train.learning_rate is {self.learning_rate}; expected more than 0")
 
 
@@ -172,10 +180,11 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
         ConfigError: with the file and the key.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _StrictLoader)
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else error
         raise ConfigError(
-            f"{path}: can't be read: {error}; expected a config such as configs/baseline.yaml"
+            f"{path}: can't be read: {reason}; expected a config such as configs/baseline.yaml"
         ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
@@ -186,7 +195,27 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
     try:
         return _read(values)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{_blamed(path, overrides, str(error))}: {error}") from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader that refuses a key that stands twice, which YAML itself would take for the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Read a mapping whose keys must differ."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = [key for number, key in enumerate(keys) if key in keys[:number]]
+        if repeated:
+            raise yaml.YAMLError(f"the key `{repeated[0]}` stands twice in one section")
+        return super().construct_mapping(node, deep)
+
+
+def _blamed(path: str, overrides: Sequence[str], reason: str) -> str:
+    """Name the override that a fault comes from, or else the file."""
+    for override in overrides:
+        if reason.startswith(f"{override.partition('=')[0]} "):
+            return f"--set {override}"
+    return path
 
 
 def _read(values: dict[str, Any]) -> Config:
@@ -256,7 +285,10 @@ def _float(name: str, value: Any) -> float:
     try:
         if isinstance(value, bool):
             raise ValueError
-        return float(value)
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
     except (TypeError, ValueError):
         raise ConfigError(f"{name} is `{value}`; expected a number") from None
 
@@ -266,7 +298,14 @@ _KIND_NAMES = {int: "a whole number", str: "text", bool: "true or false"}
 
 def _choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise ConfigError(f"{name} is `{value}`; expected one of {', '.join(choices)}")
+        close = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
+        nearest = f"; did you mean `{close[0]}`?" if close else ""
+        raise ConfigError(f"{name} is `{value}`; expected one of {', '.join(choices)}{nearest}")
+
+
+def _below_one(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ConfigError(f"{name} is {value}; expected at least 0 and below 1")
 
 
 def _at_least(name: str, value: float, low: float) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import statistics
 import sys
 import time
@@ -134,13 +135,14 @@ def measure(
         rounds: of all candidates in turn.
 
     Raises:
-        UsageError: `seconds`, `batch` or `rounds` isn't positive.
+        UsageError: `seconds`, `batch` or `rounds` isn't positive, or `seconds` isn't finite.
         ManifestError: the training split is empty.
         ShardError: a shard is missing or damaged.
     """
-    if not (seconds > 0 and batch > 0 and rounds > 0):
+    if not (0 < seconds < math.inf and batch > 0 and rounds > 0):
         raise UsageError(
-            f"{seconds} seconds, batches of {batch}, {rounds} rounds; expected more than 0 of each"
+            f"{seconds} seconds, batches of {batch}, {rounds} rounds; "
+            "expected more than 0 of each, and an end to the seconds"
         )
     if not manifest.splits[SPLIT].images:
         raise ManifestError(f"{manifest.location}: the split `{SPLIT}` is empty; expected images to read")
@@ -235,6 +237,7 @@ def _candidates(
 
 
 def _tuned(manifest: Manifest, batch: int) -> tf.data.Dataset:
+    # Checks the shards before the window begins, and in the first round only.
     return pipeline.tfrecord_batches(
         manifest, SPLIT, batch, shuffle_buffer=SHUFFLE_RECORDS, deterministic=False, repeat=True
     )

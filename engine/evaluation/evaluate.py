@@ -13,7 +13,7 @@ from engine.evaluation import tables
 from engine.training import run_directory
 from engine.training.run_directory import RunDirectory
 from records import manifest, storage
-from records.errors import RunError
+from records.errors import CxrError, RunError
 
 METRICS_NAME = "metrics.json"
 PREDICTIONS_NAME = "predictions.csv"
@@ -37,10 +37,11 @@ def run(run_dir: str, split: str, data: str | None) -> int:
     directory = RunDirectory(run_dir)
     known = directory.read()
     if known["state"] != run_directory.FINISHED:
-        print(f"note: {run_dir}: {run_directory.summary(known)}", file=sys.stderr)
+        print(f"note: {run_dir}: {run_directory.summary(directory)}", file=sys.stderr)
     if not directory.checkpoint_path.is_file():
         raise RunError(
-            f"{directory.checkpoint_path}: no model yet; the run ended in its first epoch: train again"
+            f"{directory.checkpoint_path}: no model; the run ended before its first epoch did: "
+            "train again with --overwrite"
         )
     data_set = _data_set(known, data)
     subject = _subject(directory, data_set, split)
@@ -57,7 +58,10 @@ def run(run_dir: str, split: str, data: str | None) -> int:
 
 
 def _data_set(known: dict[str, Any], data: str | None) -> manifest.Manifest:
-    data_set = manifest.load(data or known["manifest"]["location"])
+    try:
+        data_set = manifest.load(data or known["manifest"]["location"])
+    except CxrError as error:
+        raise type(error)(f"{error}; if the data set has moved, say where with --data") from error
     if data_set.sha256 != known["manifest"]["sha256"]:
         raise RunError(
             f"{data_set.location}: not the data set of this run (manifest {data_set.sha256[:12]}, "
@@ -79,10 +83,13 @@ def _subject(directory: RunDirectory, data_set: manifest.Manifest, split: str) -
 
 
 def _done(path: Path, subject: dict[str, Any]) -> dict[str, Any] | None:
-    if not path.is_file():
+    if not path.is_file() or not path.with_name(PREDICTIONS_NAME).is_file():
         return None
-    metrics = json.loads(path.read_bytes())
-    return metrics if subject.items() <= metrics.items() else None
+    try:
+        metrics = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    return metrics if isinstance(metrics, dict) and subject.items() <= metrics.items() else None
 
 
 def _evaluate(directory: RunDirectory, data_set: manifest.Manifest, split: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 import google_crc32c
@@ -21,6 +22,9 @@ from records.manifest import Manifest, StoredFile
 
 # Small enough that other threads get their turn: the checksum holds the interpreter's lock.
 _CHECK_BYTES = 1 << 20
+
+_checked: set[tuple[str, int, int, str]] = set()
+_check_locks: dict[str, threading.Lock] = {}
 
 
 def default_folder() -> Path:
@@ -68,6 +72,20 @@ def check(path: Path, file: StoredFile) -> None:
             f"{path}: CRC32C {crc32c}, the manifest says {file.crc32c}; the file is damaged or stale: "
             "run the conversion again with --resume, or remove it if it is a cached copy"
         )
+
+
+def check_once(path: Path, file: StoredFile) -> None:
+    """Do as `check`, unless this process has checked this very file before.
+
+    Raises:
+        ShardError: as in `check`.
+    """
+    with _check_locks.setdefault(str(path), threading.Lock()):
+        stat = path.stat()
+        marks = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, file.crc32c)
+        if marks not in _checked:
+            check(path, file)
+            _checked.add(marks)
 
 
 def _download(location: str, file: StoredFile, path: Path) -> None:

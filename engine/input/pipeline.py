@@ -1,19 +1,15 @@
 """The hand-over to tf.data: training batches in the epoch's order, evaluation batches, and the second reader.
 
 The batches of training and evaluation are gathered by `reader` inside the data set's own threads and given to
-TensorFlow without a copy. A buffer returns to a pool when the last tensor or array that uses it is gone:
-taking fresh memory from the system for each batch costs more than the gather itself.
+TensorFlow without a copy, in memory of the reader's pools (`buffers`).
 
 B = records in the batch, S = stored side in pixels, C = stored channels.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import mmap
 import os
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,8 +25,6 @@ from records.manifest import Manifest
 
 # Two threads keep one batch ahead of the other; more don't copy faster than the memory allows.
 _COPY_THREADS = 2
-# The buffers in flight are the prefetched, the gathered and the consumed ones; more than this lie idle.
-_IDLE_BUFFERS = 8
 
 
 def training_batches(
@@ -99,7 +93,7 @@ def evaluation_batches(
 
     numbers = tf.data.Dataset.range(-(-len(reader) // batch))
     static = None if len(reader) % batch else batch
-    return _gathered(reader, numbers, rows, batch, static, threads).prefetch(prefetch)
+    return _gathered(reader, numbers, rows, min(batch, len(reader)), static, threads).prefetch(prefetch)
 
 
 @contextlib.contextmanager
@@ -121,6 +115,7 @@ def tfrecord_batches(
     shuffle_buffer: int = 0,
     deterministic: bool = True,
     repeat: bool = False,
+    verify: bool = True,
     cache_folder: str | Path | None = None,
 ) -> tf.data.Dataset:
     """Return a split's records, read by TensorFlow's own reader, for comparison with the gather.
@@ -136,12 +131,21 @@ def tfrecord_batches(
         shuffle_buffer: records to shuffle among; 0: none.
         deterministic: whether batches must leave in the order they came.
         repeat: whether to begin again at the end, without end.
+        verify: check each shard's CRC32C before this returns, unless this process has done so before.
         cache_folder: for downloads of a remote data set, which are all made before this returns.
 
     Returns:
         images: (B, S, S, C) uint8, and labels: (B, 14) float32.
+
+    Raises:
+        ShardError: a shard is missing, of another size or, with `verify`, damaged.
     """
-    paths = [str(cache.local_path(manifest, shard, cache_folder)) for shard in manifest.splits[split].shards]
+    paths = []
+    for shard in manifest.splits[split].shards:
+        path = cache.local_path(manifest, shard, cache_folder)
+        if verify:
+            cache.check_once(path, shard)
+        paths.append(str(path))
     serialized: tf.data.Dataset = tf.data.TFRecordDataset(tf.constant(paths, tf.string))
     if shuffle_buffer:
         serialized = serialized.shuffle(shuffle_buffer)
@@ -180,27 +184,6 @@ def record_parser(manifest: Manifest) -> Callable[[tf.Tensor], tuple[tf.Tensor, 
     return parse
 
 
-class _Buffers:
-    """Reused memory for batches of at most `records` images."""
-
-    def __init__(self, records: int, image_shape: tuple[int, int, int]) -> None:
-        self._shape = (records, *image_shape)
-        self._bytes = max(1, int(np.prod(self._shape)))
-        self._idle: collections.deque[mmap.mmap] = collections.deque(maxlen=_IDLE_BUFFERS)
-
-    def take(self, records: int) -> np.ndarray:
-        """Return (records, S, S, C) uint8 of any content that nobody else uses."""
-        try:
-            memory = self._idle.pop()
-        except IndexError:
-            # A mapping begins at a page, so TensorFlow finds it aligned and doesn't copy it.
-            memory = mmap.mmap(-1, self._bytes)
-        whole = np.frombuffer(memory, np.uint8)
-        # Every view keeps this array alive, so its end is the end of all of them.
-        weakref.finalize(whole, self._idle.append, memory).atexit = False
-        return whole[: int(np.prod(self._shape))].reshape(self._shape)[:records]
-
-
 def _gathered(
     reader: ShardReader,
     numbers: tf.data.Dataset,
@@ -210,7 +193,9 @@ def _gathered(
     threads: int | None,
 ) -> tf.data.Dataset:
     """Turn batch numbers into batches of at most `most` records; `static`: their number, if it is fixed."""
-    buffers = _Buffers(most, reader.image_shape)
+    # TensorFlow keeps the function below, and all that it names, for the life of the process: the memory is
+    # the reader's, shared by its data sets and freed when it closes.
+    buffers = reader.buffers(most)
     threads = threads or _default_threads(reader.manifest)
 
     def gather(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from engine.input import cache
+from engine.input.buffers import Buffers
 from records import example, index, storage
 from records.errors import CxrError, ManifestError, RecordError, ShardError
 from records.labels import FINDINGS
@@ -70,6 +71,7 @@ class ShardReader:
         self._rows = _read_index(manifest, split, self.image_shape)
         self._shards = _Shards(manifest, split, verify=verify, cache_folder=cache_folder)
         self._raw = manifest.image["encoding"] == "raw"
+        self._buffers: dict[int, Buffers] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -83,8 +85,14 @@ class ShardReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the shards; batches handed out before stay valid."""
+        """Let go of the shards and of the idle buffers; batches handed out before stay valid."""
         self._shards.close()
+        for buffers in self._buffers.values():
+            buffers.close()
+
+    def buffers(self, records: int) -> Buffers:
+        """Return the reader's one pool of memory for batches of at most `records`; `close` empties it."""
+        return self._buffers.setdefault(records, Buffers(records, self.image_shape))
 
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Copy records into one batch.
@@ -232,7 +240,7 @@ class _Shards:
             if shard not in self._mapped:
                 path = self._path(shard)
                 if self._verify:
-                    _check_once(path, self._files[shard])
+                    cache.check_once(path, self._files[shard])
                 self._mapped[shard] = _map(path)
             return self._mapped[shard]
 
@@ -295,20 +303,6 @@ def _check_positions(rows: np.ndarray, shards: tuple[Shard, ...], name: str) -> 
 def _map(path: Path) -> np.ndarray:
     with path.open("rb") as file:
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-
-
-_checked: set[tuple[str, int, int, str]] = set()
-_check_locks: dict[str, threading.Lock] = {}
-
-
-def _check_once(path: Path, file: Shard) -> None:
-    """Check a shard's CRC32C unless this process has checked this very file before."""
-    with _check_locks.setdefault(str(path), threading.Lock()):
-        stat = path.stat()
-        marks = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, file.crc32c)
-        if marks not in _checked:
-            cache.check(path, file)
-            _checked.add(marks)
 
 
 def _decode(data: np.ndarray, channels: int) -> np.ndarray | None:

@@ -1,12 +1,12 @@
 """Weights for a fresh model: from ImageNet, from a file of its backbone, or from another model of ours.
 
-Which layers took weights and which kept their initial ones is logged and returned, because a transfer
+Which layers took weights and which kept their initial ones is printed and returned, because a transfer
 that silently skips most of a model looks like a working one.
 """
 
 from __future__ import annotations
 
-import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,8 +26,6 @@ BACKBONE = "densenet121"
 IMAGENET_FILE = "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5"
 IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/densenet/{IMAGENET_FILE}"
 IMAGENET_MD5 = "30ee3e1110167f948a6b9946edeeb738"
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def load_weights(model: keras.Model, source: str) -> WeightTransfer:
     else:
         loaded = _load_whole(model.get_layer(BACKBONE), path)
     transfer = _report(model, source, loaded)
-    _log.info("%s", transfer)
+    print(transfer, file=sys.stderr)
     return transfer
 
 

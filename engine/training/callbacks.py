@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +44,15 @@ Logs = dict[str, Any] | None
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Stops the run at the first step whose loss is not a number."""
+    """Stops the run at the first step whose loss is not a number, and names its records.
 
-    def __init__(self) -> None:
+    Args:
+        image_ids: returns the names of a step's records; epoch and step are counted from 0.
+    """
+
+    def __init__(self, image_ids: Callable[[int, int], list[str]]) -> None:
         super().__init__()
+        self._image_ids = image_ids
         self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002
@@ -54,18 +61,22 @@ class FiniteLoss(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
+            names = ", ".join(self._image_ids(self._epoch, batch)) or "unknown with this reader"
             raise RunError(
-                f"the loss is {loss} at epoch {self._epoch + 1}, step {batch + 1}; "
+                f"the loss is {loss} at epoch {self._epoch + 1}, step {batch + 1} (records: {names}); "
                 "lower train.learning_rate or set train.precision to float32"
             )
 
 
 class ProgressLine(keras.callbacks.Callback):
-    """A bar with steps, images/s, loss and time left; plain lines where no terminal is."""
+    """A bar with steps, images/s, loss and time left; plain lines where no terminal is.
 
-    def __init__(self, epochs: int, steps: int, global_batch: int) -> None:
+    A context manager, too, so that the terminal is left as it was when a run ends with an error.
+    """
+
+    def __init__(self, epochs: int, steps: int, batch_records: int) -> None:
         super().__init__()
-        self._epochs, self._steps, self._global_batch = epochs, steps, global_batch
+        self._epochs, self._steps, self._batch_records = epochs, steps, batch_records
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -80,38 +91,36 @@ class ProgressLine(keras.callbacks.Callback):
         self._epoch_start_s = self._next_line_s = 0.0
         self._task: Any = None
 
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002
         self._epoch = epoch + 1
         self._epoch_start_s = time.monotonic()
         self._next_line_s = self._epoch_start_s + _LINE_EVERY_S
         if epoch == 0:
-            self._say("building the training step ...")
+            _say("building the training step ...")
         self._bar.start()
         self._task = self._bar.add_task(f"epoch {self._epoch}/{self._epochs}", total=self._steps, rate="")
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         now_s = time.monotonic()
-        rate = f"{(batch + 1) * self._global_batch / (now_s - self._epoch_start_s):.0f} images/s"
+        rate = f"{(batch + 1) * self._batch_records / (now_s - self._epoch_start_s):.0f} images/s"
         rate += f", loss {(logs or {}).get('loss', math.nan):.4f}"
         self._bar.update(self._task, completed=batch + 1, rate=rate)
-        if not self._bar.disable and now_s >= self._next_line_s:
+        if self._bar.disable and now_s >= self._next_line_s:
             self._next_line_s = now_s + _LINE_EVERY_S
-        elif now_s >= self._next_line_s:
-            self._next_line_s = now_s + _LINE_EVERY_S
-            self._say(f"epoch {self._epoch}/{self._epochs}: step {batch + 1} of {self._steps}, {rate}")
+            _say(f"epoch {self._epoch}/{self._epochs}: step {batch + 1} of {self._steps}, {rate}")
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002
         self._bar.remove_task(self._task)
         self._bar.stop()
         if logs is not None:
             logs["seconds"] = time.monotonic() - self._epoch_start_s
-            logs["images_per_s"] = self._steps * self._global_batch / logs["seconds"]
-
-    def on_train_end(self, logs: Logs = None) -> None:  # noqa: ARG002
-        self._bar.stop()
-
-    def _say(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+            logs["images_per_s"] = self._steps * self._batch_records / logs["seconds"]
 
 
 class BestCheckpoint(keras.callbacks.Callback):
@@ -126,9 +135,9 @@ class BestCheckpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         value = self._sign * (logs or {}).get(self._monitor, math.nan)
         # An undefined value is no better than any; but the first epoch's model is better than none.
-        if not (value > self._best or (math.isnan(value) and epoch == 0)):
+        if not (value > self._best or (not math.isfinite(value) and epoch == 0)):
             return
-        self._best = value if not math.isnan(value) else -math.inf
+        self._best = value if math.isfinite(value) else -math.inf
         self._save(self._directory.checkpoint_path)
         best = {f"best_{name}": (logs or {}).get(name) for name in ("val_macro_auroc", "val_loss")}
         self._directory.update(best_epoch=epoch + 1, **{k: _finite(v) for k, v in best.items()})
@@ -139,7 +148,7 @@ class BestCheckpoint(keras.callbacks.Callback):
             self.model.save(scratch)
             scratch.replace(path)
         except OSError as error:
-            raise RunError(f"{path}: can't be written: {error.strerror or error}; free some space") from error
+            raise RunError(f"{path}: can't be written: {error.strerror or error}") from error
         finally:
             scratch.unlink(missing_ok=True)
 
@@ -154,13 +163,11 @@ class RunLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         logs = logs or {}
         self._directory.update(epochs_done=epoch + 1)
-        print(
+        _say(
             f"epoch {epoch + 1}: loss {logs.get('loss', math.nan):.4f}, "
             f"val_loss {logs.get('val_loss', math.nan):.4f}, "
             f"val_macro_auroc {logs.get('val_macro_auroc', math.nan):.4f}, "
-            f"{logs.get('images_per_s', math.nan):.0f} images/s, {logs.get('seconds', math.nan):.0f} s",
-            file=sys.stderr,
-            flush=True,
+            f"{logs.get('images_per_s', math.nan):.0f} images/s, {logs.get('seconds', math.nan):.0f} s"
         )
 
 
@@ -183,6 +190,12 @@ class CsvLog(keras.callbacks.Callback):
         writer.writeheader()
         writer.writerows({key: _rounded(value) for key, value in row.items()} for row in self._rows)
         storage.write_bytes(str(self._path), text.getvalue().encode())
+
+
+def _say(line: str) -> None:
+    # Whoever read our lines may have gone, as `head` does; the run goes on.
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _finite(value: float | None) -> float | None:

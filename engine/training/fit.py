@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -20,8 +22,16 @@ from records.labels import FINDINGS
 from records.manifest import Manifest
 
 
-def fit(directory: RunDirectory, config: configs.Config, data_set: Manifest) -> None:
+def fit(
+    directory: RunDirectory, config: configs.Config, data_set: Manifest, *, on_start: Callable[[], None]
+) -> None:
     """Train one model and leave config, history and best checkpoint in the run directory.
+
+    Args:
+        directory: of the run.
+        config: all settings.
+        data_set: its manifest.
+        on_start: called when the model stands, before the first step.
 
     Raises:
         CxrError: the shards, the weights or the loss are at fault.
@@ -36,16 +46,24 @@ def fit(directory: RunDirectory, config: configs.Config, data_set: Manifest) -> 
         prevalence = training_prevalence(training.labels())
         model = build(config, data_set)
         compile_model(model, config, prevalence)
-        batches, steps = training_input(config, data_set, training)
+        records = epoch_order(config, data_set)
+        batches = training_batches(config, data_set, training, records)
+        on_start()
         directory.update(parameters=model.count_params(), device=device_name())
-        with pipeline.faults_raised(training), pipeline.faults_raised(validation):
+        steps, batch = records.steps_per_epoch(config.train.global_batch), config.train.global_batch
+        progress = ProgressLine(config.train.epochs, steps, records.batch_records(batch))
+        with progress, pipeline.faults_raised(training), pipeline.faults_raised(validation):
             model.fit(
                 batches,
                 epochs=config.train.epochs,
                 steps_per_epoch=steps,
                 verbose=0,
                 shuffle=False,  # the order is ours
-                callbacks=_callbacks(directory, config, validation, prevalence, steps),
+                callbacks=[
+                    FiniteLoss(functools.partial(image_ids_of_step, config, training, records)),
+                    progress,
+                    *_callbacks(directory, config, validation, prevalence),
+                ],
             )
     directory.update(seconds=round(time.monotonic() - start, 1))
 
@@ -98,30 +116,40 @@ def compile_model(model: keras.Model, config: configs.Config, prevalence: np.nda
     model.optimizer.build(model.trainable_variables)
 
 
-def training_input(
-    config: configs.Config, data_set: Manifest, training: reader.ShardReader
-) -> tuple[tf.data.Dataset, int]:
-    """Return endless batches of (images, labels), and the steps that make an epoch."""
-    global_batch = config.train.global_batch
-    shards = data_set.splits["train"].shards
-    records = order.EpochOrder(
-        tuple(shard.records for shard in shards), config.train.seed, config.input.shuffle_block_shards
-    )
-    steps = records.steps_per_epoch(global_batch)
+def epoch_order(config: configs.Config, data_set: Manifest) -> order.EpochOrder:
+    """Return the order of the training records."""
+    sizes = tuple(shard.records for shard in data_set.splits["train"].shards)
+    return order.EpochOrder(sizes, config.train.seed, config.input.shuffle_block_shards)
+
+
+def training_batches(
+    config: configs.Config, data_set: Manifest, training: reader.ShardReader, records: order.EpochOrder
+) -> tf.data.Dataset:
+    """Return endless batches of (images, labels)."""
+    batch, prefetch = config.train.global_batch, config.input.prefetch_batches
     if config.input.reader == "tfrecord":
         buffer = config.input.shuffle_buffer_records
-        batches = pipeline.tfrecord_batches(data_set, "train", global_batch, shuffle_buffer=buffer)
-        return batches.repeat().prefetch(config.input.prefetch_batches), steps
-    return pipeline.training_batches(
-        training, records, global_batch, prefetch=config.input.prefetch_batches
-    ), steps
+        batches = pipeline.tfrecord_batches(data_set, "train", batch, shuffle_buffer=buffer)
+        return batches.repeat().prefetch(prefetch)
+    return pipeline.training_batches(training, records, batch, prefetch=prefetch)
+
+
+def image_ids_of_step(
+    config: configs.Config, training: reader.ShardReader, records: order.EpochOrder, epoch: int, step: int
+) -> list[str]:
+    """Name the records of a step, both counted from 0; none where TensorFlow's reader chose them."""
+    if config.input.reader == "tfrecord":
+        return []
+    rows = records.batch_rows(epoch, step, config.train.global_batch)
+    return [record.image_id for record in training.records(rows)]
 
 
 def device_name() -> str:
     """Name what the step runs on."""
     devices = tf.config.list_physical_devices("GPU")
     if not devices:
-        return f"CPU, {os.cpu_count()} cores"
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return f"CPU, {cores} cores"
     details = tf.config.experimental.get_device_details(devices[0])
     return f"{len(devices)} x {details.get('device_name', 'GPU')}"
 
@@ -131,14 +159,11 @@ def _callbacks(
     config: configs.Config,
     validation: reader.ShardReader,
     prevalence: np.ndarray,
-    steps: int,
 ) -> list[keras.callbacks.Callback]:
     train = config.train
     mode = "min" if train.monitor == "val_loss" else "max"
     # The order matters: validation adds its numbers to the log that those behind it read.
     return [
-        FiniteLoss(),
-        ProgressLine(train.epochs, steps, train.global_batch),
         Validation(
             validation,
             build_training_loss(config.loss, prevalence).for_validation(prevalence.tolist()),

@@ -6,15 +6,18 @@ recognised by what it left. Nothing here needs TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from engine import config as configs
 from records import manifest, storage
@@ -24,9 +27,12 @@ RUN_NAME = "run.json"
 CONFIG_NAME = "config.yaml"
 HISTORY_NAME = "history.csv"
 CHECKPOINT_NAME = "best.keras"
+LOCK_NAME = ".lock"
+REPLACED_NAME = ".replaced"
 
 UNFINISHED, FINISHED, INTERRUPTED, FAILED = "unfinished", "finished", "interrupted", "failed"
 
+_KEYS = {"state", "manifest"}
 _PACKAGES = ("cxr-engine", "tensorflow", "tensorflow-cpu", "keras", "numpy")
 
 
@@ -34,7 +40,7 @@ class RunDirectory:
     """The folder of one run; every file in it is replaced whole."""
 
     def __init__(self, path: str) -> None:
-        self.path = Path(path)
+        self.path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
 
     @property
     def config_path(self) -> Path:
@@ -67,37 +73,114 @@ class RunDirectory:
                 f"{self.path}: no run here ({RUN_NAME} is missing); expected a folder made by `engine train`"
             )
         try:
-            return json.loads(path.read_bytes())
-        except ValueError as error:
-            raise RunError(f"{path}: not JSON: {error}; remove the folder and train again") from error
+            known = json.loads(path.read_bytes())
+            missing = _KEYS - known.keys()
+        except (ValueError, AttributeError) as error:
+            raise RunError(f"{path}: not the note of a run; remove the folder and train again") from error
+        if missing:
+            raise RunError(f"{path}: no `{min(missing)}` in it; remove the folder and train again")
+        return known
 
     def update(self, **values: Any) -> None:
-        """Change some values of `run.json`."""
-        path = self.path / RUN_NAME
-        known = json.loads(path.read_bytes()) if path.is_file() else {}
-        storage.write_bytes(str(path), (json.dumps(known | values, indent=1) + "\n").encode())
+        """Change some values of `run.json`.
+
+        Raises:
+            RunError: the folder was removed while the run was going on.
+        """
+        storage.write_bytes(str(self.path / RUN_NAME), _json(self.read() | values))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep the folder to this process while the block runs; the kernel frees it when a process is killed.
+
+        Raises:
+            RunError: another process is training into it.
+        """
+        new = not self.path.exists()
+        storage.make_folder(str(self.path))
+        try:
+            with (self.path / LOCK_NAME).open("w") as file:
+                if not _take(file):
+                    raise RunError(
+                        f"{self.path}: another process is training into it; choose another --run-dir"
+                    )
+                self._recover()
+                yield
+        finally:
+            if new and self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {LOCK_NAME}:
+                shutil.rmtree(self.path)
+
+    def is_running(self) -> bool:
+        """Tell whether a process is training into the folder now."""
+        try:
+            with (self.path / LOCK_NAME).open("r+") as file:
+                return not _take(file)
+        except OSError:
+            return False
+
+    def entries(self) -> list[Path]:
+        """Return what stands in the folder, but for the lock and a run that is being replaced."""
+        if not self.path.is_dir():
+            return []
+        return [entry for entry in self.path.iterdir() if entry.name not in {LOCK_NAME, REPLACED_NAME}]
 
     def start(self, config: configs.Config, data: manifest.Manifest) -> None:
-        """Make the directory for a new run; what an earlier run left is removed.
+        """Begin a new run; an earlier one is set aside until `commit`, or put back by `roll_back`.
 
         Raises:
             RunError: the folder holds something else than a run.
         """
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.entries():
             self.read()
-            shutil.rmtree(self.path)
+            self._set_aside()
         storage.write_bytes(str(self.config_path), config.to_yaml().encode())
-        self.update(
-            state=UNFINISHED,
-            command=" ".join(sys.argv),
-            started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            process_id=os.getpid(),
-            epochs=config.train.epochs,
-            epochs_done=0,
-            manifest={"location": _absolute(data.location), "sha256": data.sha256},
-            git_commit=_git_commit(),
-            versions=_versions(),
-        )
+        values = {
+            "state": UNFINISHED,
+            "command": " ".join(sys.argv),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "process_id": os.getpid(),
+            "epochs": config.train.epochs,
+            "epochs_done": 0,
+            "manifest": {"location": _absolute(data.location), "sha256": data.sha256},
+            "git_commit": _git_commit(),
+            "versions": _versions(),
+        }
+        storage.write_bytes(str(self.path / RUN_NAME), _json(values))
+
+    def commit(self) -> None:
+        """Let go of the run that this one replaces: its model stands and training begins."""
+        shutil.rmtree(self.path / REPLACED_NAME, ignore_errors=True)
+
+    def roll_back(self) -> None:
+        """Undo `start`: remove what the new run left, put the earlier one back."""
+        for entry in sorted(self.entries(), key=lambda entry: entry.name == RUN_NAME):
+            _remove(entry)
+        self._put_back()
+
+    def _set_aside(self) -> None:
+        aside = self.path / REPLACED_NAME
+        aside.mkdir()
+        # `run.json` goes first and comes back last, so that `_recover` can tell how far this came.
+        for entry in sorted(self.entries(), key=lambda entry: entry.name != RUN_NAME):
+            entry.rename(aside / entry.name)
+
+    def _recover(self) -> None:
+        """Put an earlier run back that a process set aside before it was killed."""
+        set_aside = (self.path / REPLACED_NAME / RUN_NAME).is_file()
+        if set_aside and (self.path / RUN_NAME).is_file():
+            self.roll_back()
+        else:
+            self._put_back()
+
+    def _put_back(self) -> None:
+        aside = self.path / REPLACED_NAME
+        if not aside.is_dir():
+            return
+        for entry in sorted(aside.iterdir(), key=lambda entry: entry.name == RUN_NAME):
+            if (target := self.path / entry.name).exists():
+                _remove(target)
+            entry.rename(target)
+        aside.rmdir()
 
     def describes(self, config: configs.Config, data: manifest.Manifest) -> bool:
         """Tell whether the run here was asked for with this config and data set."""
@@ -109,24 +192,39 @@ class RunDirectory:
         )
 
 
-def summary(known: dict[str, Any]) -> str:
-    """Say in a few words how far a run came."""
+def summary(directory: RunDirectory, *, running: bool | None = None) -> str:
+    """Say in a few words how far a run came.
+
+    Args:
+        directory: of the run.
+        running: whether a process is training it; None: find out by its lock.
+    """
+    known = directory.read()
     state = known["state"]
-    if state == UNFINISHED and not _is_running(known["process_id"]):
+    if state == UNFINISHED and not (directory.is_running() if running is None else running):
         state = "killed"
-    done = f"{state} after {known['epochs_done']} of {known['epochs']} epochs"
+    done = f"{state} after {known.get('epochs_done', 0)} of {known.get('epochs', '?')} epochs"
     best = known.get("best_epoch")
     return f"{done}, best epoch {best}" if best else done
 
 
-def _is_running(process_id: int) -> bool:
+def _take(file: IO[str]) -> bool:
     try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         return False
-    except PermissionError:
-        return True
     return True
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=1) + "\n").encode()
 
 
 def _absolute(location: str) -> str:

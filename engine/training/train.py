@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 from engine import backend
@@ -12,7 +13,7 @@ from engine import config as configs
 from engine.training import run_directory
 from engine.training.run_directory import RunDirectory
 from records import manifest
-from records.errors import CxrError, RunError
+from records.errors import ConfigError, CxrError, RunError
 
 
 def run(config_path: str, data: str, run_dir: str, overrides: Sequence[str], *, overwrite: bool) -> int:
@@ -34,34 +35,45 @@ def run(config_path: str, data: str, run_dir: str, overrides: Sequence[str], *, 
     config = configs.load(config_path, overrides)
     data_set = manifest.load(data)
     manifest.check_files(data_set)
-    _check_splits(data_set)
+    _check_splits(data_set, config)
+    _check_model(data_set, config)
     directory = RunDirectory(run_dir)
-    if not overwrite and _is_done(directory, config, data_set):
-        return 0
-    directory.start(config, data_set)
-    return _fit(directory, config, data_set)
+    with directory.locked():
+        if not overwrite and _is_done(directory, config, data_set):
+            return 0
+        directory.start(config, data_set)
+        return _fit(directory, config, data_set)
 
 
 def _fit(directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest) -> int:
-    print("starting TensorFlow ...", file=sys.stderr, flush=True)
-    backend.load()
-    from engine.training import fit
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    started = False
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    def start() -> None:
+        nonlocal started
+        started = True
+        directory.commit()
+
     try:
-        fit.fit(directory, config, data_set)
-    except KeyboardInterrupt:
-        directory.update(state=run_directory.INTERRUPTED)
-        print(f"{directory.path}: {run_directory.summary(directory.read())}", file=sys.stderr)
-        return 130
-    except CxrError as error:
-        directory.update(state=run_directory.FAILED, error=str(error))
-        raise
-    except Exception as error:
-        directory.update(state=run_directory.FAILED, error=repr(error))
+        print("starting TensorFlow ...", file=sys.stderr, flush=True)
+        backend.load()
+        from engine.training import fit
+
+        fit.fit(directory, config, data_set, on_start=start)
+    except BaseException as error:
+        if not started:
+            directory.roll_back()
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            directory.update(state=run_directory.INTERRUPTED)
+            print(f"{directory.path}: {run_directory.summary(directory)}", file=sys.stderr)
+            return 130
+        text = str(error) if isinstance(error, CxrError) else repr(error)
+        directory.update(state=run_directory.FAILED, error=text)
         raise
     directory.update(state=run_directory.FINISHED)
-    print(f"{directory.path}: {run_directory.summary(directory.read())}")
+    print(f"{directory.path}: {run_directory.summary(directory)}")
     return 0
 
 
@@ -69,25 +81,50 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:  # noqa: AR
     raise KeyboardInterrupt
 
 
-def _check_splits(data_set: manifest.Manifest) -> None:
-    for split in ("train", "validation"):
-        if not data_set.splits[split].images:
+def _check_splits(data_set: manifest.Manifest, config: configs.Config) -> None:
+    for name in ("train", "validation"):
+        if not data_set.splits[name].images:
             raise RunError(
-                f"{data_set.location}: the {split} split is empty; training needs both: "
+                f"{data_set.location}: the {name} split is empty; training needs both: "
                 "convert with other fractions or more images"
             )
+    split = data_set.splits["validation"]
+    undefined = [name for name, positives in split.positives.items() if not 0 < positives < split.images]
+    if len(undefined) == len(split.positives) and config.train.monitor == "val_macro_auroc":
+        raise RunError(
+            f"{data_set.location}: no finding has both positive and negative validation images, so "
+            "val_macro_auroc is not defined; use --set train.monitor=val_loss"
+        )
+    if undefined:
+        print(
+            f"note: no AUROC in validation for {', '.join(undefined)}: all or none have it", file=sys.stderr
+        )
+
+
+def _check_model(data_set: manifest.Manifest, config: configs.Config) -> None:
+    """Check what can be checked of the model before TensorFlow is started."""
+    side_px, stored_px = config.model.image_side_px, data_set.image["side_px"]
+    if side_px > stored_px:
+        raise ConfigError(f"model.image_side_px is {side_px}; the data set stores {stored_px} pixels a side")
+    weights = config.model.weights
+    if weights not in ("none", "imagenet") and not Path(weights).is_file():
+        raise ConfigError(f"model.weights is `{weights}`; expected none, imagenet or the path of a file")
 
 
 def _is_done(directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest) -> bool:
     """Tell whether this very run is finished; refuse a directory that holds anything else."""
-    if not directory.path.is_dir() or not any(directory.path.iterdir()):
+    if not directory.entries():
         return False
     known = directory.read()
     same = directory.describes(config, data_set)
     if same and known["state"] == run_directory.FINISHED:
-        print(f"{directory.path}: {run_directory.summary(known)}; nothing to do")
+        print(f"{directory.path}: {run_directory.summary(directory, running=False)}; nothing to do")
         return True
-    what = f"a run ({run_directory.summary(known)})" if same else "a run with another config or data set"
+    what = (
+        f"a run ({run_directory.summary(directory, running=False)})"
+        if same
+        else "a run with another config or data set"
+    )
     raise RunError(
         f"{directory.path}: holds {what}; choose another --run-dir, or replace it with --overwrite"
     )

@@ -58,9 +58,12 @@ def test_the_resolved_config_reads_back_as_itself(tmp_path):
             "expected one of float32, mixed_float16, mixed_bfloat16",
         ),
         (lambda v: v["model"].update(head_units=128), "model.head_units is `128`; expected a list"),
-        (lambda v: v["model"].update(dropout=1.5), "model.dropout is 1.5; expected 0 to 1"),
+        (lambda v: v["model"].update(dropout=1.5), "model.dropout is 1.5; expected at least 0 and below 1"),
+        (lambda v: v["train"].update(plateau_factor=1.0), "train.plateau_factor is 1.0"),
+        (lambda v: v["model"].update(cbam_reduction=3), "expected a divisor of 1024"),
+        (lambda v: v["loss"].update(name="dynamic_weighted"), "did you mean `dynamic_weighted_bce`?"),
         (lambda v: v.update(model=[]), "section `model` holds no keys"),
-        (lambda v: v["model"].update(dropout=float("nan")), "model.dropout is nan"),
+        (lambda v: v["model"].update(dropout=float("nan")), "model.dropout is `nan`; expected a number"),
     ],
 )
 def test_a_wrong_config_names_file_and_key(tmp_path, change, expected):
@@ -91,3 +94,22 @@ def test_a_file_that_is_no_config_is_named(tmp_path, text):
 def test_a_missing_file_is_named():
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: can't be read"):
         config.load("nowhere.yaml")
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.yaml"
+    text = Path("configs/baseline.yaml").read_text()
+    path.write_text(text.replace("  epochs: ", "  epochs: 3\n  epochs: "))
+    with pytest.raises(ConfigError, match="`epochs` stands twice"):
+        config.load(str(path))
+
+
+def test_a_fault_in_an_override_names_the_override():
+    with pytest.raises(ConfigError, match=r"--set train\.epochs=0: train\.epochs is 0"):
+        config.load("configs/baseline.yaml", ["train.epochs=0"])
+
+
+def test_the_losses_of_a_config_are_those_that_can_be_built():
+    from engine.losses import LOSSES
+
+    assert tuple(LOSSES) == config.LOSSES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import cv2
@@ -99,6 +100,9 @@ def test_the_table_compares_with_the_loop() -> None:
 def test_a_run_that_cannot_be_measured_is_refused(tmp_path, data_set, write_data_set) -> None:
     with pytest.raises(UsageError, match="0 seconds, batches of 6, 3 rounds; expected more than 0 of each"):
         input_rate.measure(data_set, seconds=0, batch=6)
+    for endless in (math.inf, math.nan):
+        with pytest.raises(UsageError, match=f"{endless} seconds, .* an end to the seconds"):
+            input_rate.measure(data_set, seconds=endless, batch=6)
     empty = write_data_set(tmp_path / "empty", sizes={"train": (), "validation": (), "test": (2,)})
     with pytest.raises(ManifestError, match="the split `train` is empty"):
         input_rate.measure(empty, seconds=1)

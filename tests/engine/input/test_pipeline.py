@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import mmap
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from engine.input.buffers import IDLE_BUFFERS
 from engine.input.order import EpochOrder
 from engine.input.pipeline import evaluation_batches, faults_raised, tfrecord_batches, training_batches
 from engine.input.png_loop import png_batches
@@ -21,6 +24,11 @@ Batches = list[tuple[np.ndarray, np.ndarray]]
 
 def take(batches: tf.data.Dataset, count: int | None = None) -> Batches:
     return [(images.numpy(), labels.numpy()) for images, labels in itertools.islice(batches, count)]
+
+
+def mapped_buffers() -> int:
+    gc.collect()
+    return sum(isinstance(found, mmap.mmap) for found in gc.get_objects())
 
 
 def same(one: Batches, other: Batches) -> bool:
@@ -106,13 +114,47 @@ def test_an_evaluation_of_an_empty_split_is_empty(tmp_path, write_data_set) -> N
 
 def test_batches_that_are_kept_are_not_written_over(reader, order) -> None:
     batches = iter(training_batches(reader, order, 6))
-    kept = [next(batches)[0] for _ in range(30)]
-    copies = [images.numpy().copy() for images in kept]
-    slices = [images.numpy()[2:4] for images in kept]
-    del kept
+    # `numpy()` would copy; these are the tensors' own memory, and all that is left of them.
+    parts = [np.from_dlpack(next(batches)[0])[2:4] for _ in range(30)]
     for _ in range(60):
         next(batches)
-    assert all(np.array_equal(part, copy[2:4]) for part, copy in zip(slices, copies, strict=True))
+    wanted = [reader.gather(order.batch_rows(*divmod(number, 3), 6))[0] for number in range(30)]
+    assert all(np.array_equal(part, images[2:4]) for part, images in zip(parts, wanted, strict=True))
+
+
+def test_a_batch_is_handed_over_without_a_copy(reader, order) -> None:
+    images = next(iter(training_batches(reader, order, 6)))[0]
+    assert np.shares_memory(np.from_dlpack(images), np.from_dlpack(images))
+    assert np.from_dlpack(images).ctypes.data % mmap.PAGESIZE == 0
+
+
+def test_evaluations_of_a_reader_share_one_pool_that_ends_with_it(data_set) -> None:
+    with ShardReader(data_set, "train") as reader:
+        for _ in range(20):
+            for images, _ in evaluation_batches(reader, 6, prefetch=1, threads=1):
+                kept = images
+        gc.collect()
+        assert 0 < reader.buffers(6).idle <= IDLE_BUFFERS
+    assert reader.buffers(6).idle == 0
+    del images, kept
+    gc.collect()
+    assert reader.buffers(6).idle == 0
+
+
+def test_idle_buffers_are_freed_when_the_reader_closes(data_set) -> None:
+    before = mapped_buffers()
+    with ShardReader(data_set, "train") as reader:
+        for _ in range(10):
+            take(evaluation_batches(reader, 6))
+            take(evaluation_batches(reader, 7))
+        assert 0 < mapped_buffers() - before <= 2 * IDLE_BUFFERS + len(reader.shard_sizes)
+    assert mapped_buffers() <= before
+
+
+def test_an_evaluation_takes_no_more_memory_than_its_split_needs(reader) -> None:
+    take(evaluation_batches(reader, 1 << 30))
+    gc.collect()
+    assert reader.buffers(20).idle
 
 
 def test_a_batch_outlives_its_stream_and_its_reader(data_set, order) -> None:
@@ -136,6 +178,19 @@ def test_a_damaged_shard_surfaces_as_the_readers_own_error(data_set) -> None:
 def test_an_error_that_is_not_the_readers_passes_through(reader) -> None:
     with pytest.raises(tf.errors.NotFoundError), faults_raised(reader):
         tf.io.read_file("/no/such/file")
+
+
+def test_tensorflows_own_reader_is_not_given_a_damaged_shard_unless_asked_to(data_set) -> None:
+    path = Path(data_set.locate(data_set.splits["train"].shards[2]))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + b"?")
+    with pytest.raises(ShardError, match=r"train-00002-of-00003\.tfrecord: CRC32C"):
+        tfrecord_batches(data_set, "train", 6)
+    with pytest.raises(tf.errors.DataLossError):
+        take(tfrecord_batches(data_set, "train", 6, verify=False))
+    path.write_bytes(whole[:-1])
+    with pytest.raises(ShardError, match="the file is truncated or stale"):
+        tfrecord_batches(data_set, "train", 6, verify=False)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

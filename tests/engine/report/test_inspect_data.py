@@ -80,7 +80,10 @@ def test_a_damaged_picture_is_noticed_by_its_checksum(own_data_set: Manifest) ->
         data = bytearray(path.read_bytes())
         data[len(data) // 2 :: 97] = b"\x55" * len(data[len(data) // 2 :: 97])
         path.write_bytes(data)
-    with pytest.raises(ShardError, match="the CRC32C doesn't match; the shard is damaged: run the conversion again with --resume"):
+    with pytest.raises(
+        ShardError,
+        match="the CRC32C doesn't match; the shard is damaged: run the conversion again with --resume",
+    ):
         inspect_data.pick(own_data_set, "validation", 12)
 
 

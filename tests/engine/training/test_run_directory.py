@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,22 +28,77 @@ def _started(tmp_path, config, data_set) -> RunDirectory:
 
 def test_a_started_run_is_unfinished_until_it_says_otherwise(tmp_path, config, data_set):
     directory = _started(tmp_path, config, data_set)
-    known = directory.read()
-    assert known["state"] == "unfinished"
-    assert run_directory.summary(known) == f"unfinished after 0 of {config.train.epochs} epochs"
+    assert directory.read()["state"] == "unfinished"
+    with directory.locked():
+        assert run_directory.summary(directory) == f"unfinished after 0 of {config.train.epochs} epochs"
     directory.update(state=run_directory.FINISHED, epochs_done=3, best_epoch=2)
-    assert (
-        run_directory.summary(directory.read())
-        == f"finished after 3 of {config.train.epochs} epochs, best epoch 2"
-    )
+    expected = f"finished after 3 of {config.train.epochs} epochs, best epoch 2"
+    assert run_directory.summary(directory) == expected
 
 
-def test_an_unfinished_run_whose_process_is_gone_counts_as_killed(tmp_path, config, data_set):
+def test_an_unfinished_run_that_nobody_is_training_counts_as_killed(tmp_path, config, data_set):
     directory = _started(tmp_path, config, data_set)
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    directory.update(process_id=gone.pid)
-    assert run_directory.summary(directory.read()).startswith("killed after 0 of")
+    assert run_directory.summary(directory).startswith("killed after 0 of")
+
+
+def test_a_second_process_can_not_train_into_the_same_folder(tmp_path, config, data_set):
+    directory = _started(tmp_path, config, data_set)
+    second = RunDirectory(str(directory.path)).locked()
+    with directory.locked(), pytest.raises(RunError, match="another process is training into it"), second:
+        pass
+
+
+def test_a_run_that_could_not_begin_leaves_no_trace(tmp_path, config, data_set):
+    directory = RunDirectory(str(tmp_path / "run"))
+    with directory.locked():
+        directory.start(config, data_set)
+        directory.roll_back()
+    assert not directory.path.exists()
+
+
+def test_a_run_that_could_not_replace_another_leaves_the_other(tmp_path, config, data_set):
+    directory = _started(tmp_path, config, data_set)
+    directory.checkpoint_path.write_text("the older model")
+    before = directory.read()
+    directory.start(configs.load("configs/demo.yaml", ["train.seed=5"]), data_set)
+    assert not directory.checkpoint_path.exists()
+    directory.roll_back()
+    assert directory.checkpoint_path.read_text() == "the older model"
+    assert directory.read() == before
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2, 3])
+def test_a_kill_while_an_older_run_is_set_aside_loses_nothing_of_it(
+    tmp_path, config, data_set, monkeypatch, moved
+):
+    directory = _started(tmp_path, config, data_set)
+    directory.checkpoint_path.write_text("the older model")
+    before = {path.name: path.read_bytes() for path in directory.entries()}
+    assert len(before) == 3
+    rename, renamed = Path.rename, []
+
+    def rename_or_die(self: Path, target: Path) -> Path:
+        if len(renamed) == moved:
+            raise KeyboardInterrupt
+        renamed.append(target)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename_or_die)
+    with contextlib.suppress(KeyboardInterrupt):
+        directory.start(configs.load("configs/demo.yaml", ["train.seed=5"]), data_set)
+    monkeypatch.undo()
+    with directory.locked():
+        assert {path.name: path.read_bytes() for path in directory.entries()} == before
+
+
+def test_a_folder_that_was_removed_is_not_made_again_by_an_update(tmp_path, config, data_set):
+    import shutil
+
+    directory = _started(tmp_path, config, data_set)
+    shutil.rmtree(directory.path)
+    with pytest.raises(RunError, match="no run here"):
+        directory.update(epochs_done=1)
+    assert not directory.path.exists()
 
 
 def test_a_run_is_recognised_by_config_and_data_set(tmp_path, config, data_set):
@@ -56,7 +111,8 @@ def test_starting_again_removes_what_an_earlier_run_left(tmp_path, config, data_
     directory = _started(tmp_path, config, data_set)
     directory.checkpoint_path.write_text("old")
     directory.start(config, data_set)
-    assert not directory.checkpoint_path.exists()
+    directory.commit()
+    assert not list(directory.path.rglob("best.keras"))
 
 
 def test_a_folder_that_is_no_run_is_never_removed(tmp_path, config, data_set):
@@ -75,7 +131,7 @@ def test_run_json_holds_what_reproduces_the_run(tmp_path, config, data_set):
     assert known["process_id"] == os.getpid()
 
 
-@pytest.mark.parametrize("text", [None, "{"])
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}"])
 def test_a_folder_without_a_readable_run_is_one_clear_error(tmp_path, text):
     if text is not None:
         (tmp_path / "run.json").write_text(text)

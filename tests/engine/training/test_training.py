@@ -147,6 +147,27 @@ def test_an_interrupted_run_exits_with_130_and_says_so(module_data_set, tmp_path
     assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
 
 
+def test_settings_that_can_not_work_are_refused_before_anything_is_touched(trained, module_data_set, capsys):
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    for override, expected in (
+        ("model.weights=/nowhere.keras", "model.weights is `/nowhere.keras`"),
+        ("model.image_side_px=999", "the data set stores 32 pixels a side"),
+        ("loss.name=bceee", "did you mean `bce`?"),
+    ):
+        assert cli.main(_command(module_data_set, trained, "--overwrite", "--set", override)) == 2
+        assert expected in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_whose_weights_can_not_be_read_leaves_no_folder_in_the_way(module_data_set, tmp_path):
+    weights = tmp_path / "broken.keras"
+    weights.write_bytes(b"no model")
+    done = _engine(*_command(module_data_set, tmp_path / "run", "--set", f"model.weights={weights}"))
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_shard_that_is_missing_is_one_line_before_anything_starts(data_set, tmp_path, capsys):
     victim = Path(data_set.locate(data_set.splits["train"].shards[0]))
     victim.unlink()
