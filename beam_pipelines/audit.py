@@ -20,8 +20,9 @@ from beam_pipelines.progress import watch
 from records import manifest
 from records.errors import CxrError
 from records.labels import FINDINGS
+from records.manifest import Manifest
 from records.splits import SPLITS
-from records.table import read_table
+from records.table import ImageTable, read_table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,13 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     flags = parser.parse_args(argv)
     try:
-        audit = Audit(manifest.load(flags.data), read_table(flags.labels) if flags.labels else None)
-        if audit.table is not None and audit.table.sha256 != audit.data.source.get("table_sha256"):
-            print(
-                f"note: {audit.table.name} (release {audit.table.release}) is not the table that the data set "
-                f"was made from ({audit.data.source.get('table')}, release {audit.data.source.get('release')})",
-                file=sys.stderr,
-            )
+        data, table = manifest.load(flags.data), read_table(flags.labels) if flags.labels else None
+        if table is not None and table.sha256 != data.source.get("table_sha256"):
+            _note_other_table(data, table)
+        audit = Audit(data, table)
         total = sum(split.images for split in audit.data.splits.values())
         with watch("auditing", total, lambda: audit.records_read):
             audit.run()
@@ -56,6 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     for fault in audit.faults:
         print(f"fault: {fault}", file=sys.stderr)
     return 1 if audit.faults else 0
+
+
+def _note_other_table(data: Manifest, table: ImageTable) -> None:
+    """Say that the labels are held against another table than the data set was made from."""
+    own = f"{data.source.get('table')}, release {data.source.get('release')}"
+    print(
+        f"note: {table.name}, release {table.release}, is not the table that the data set was made from ({own})",
+        file=sys.stderr,
+    )
 
 
 def _print_table(audit: Audit) -> None:
