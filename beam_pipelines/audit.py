@@ -60,7 +60,8 @@ def _note_other_table(data: Manifest, table: ImageTable) -> None:
     """Say that the labels are held against another table than the data set was made from."""
     own = f"{data.source.get('table')}, release {data.source.get('release')}"
     print(
-        f"note: {table.name}, release {table.release}, is not the table that the data set was made from ({own})",
+        f"note: {table.name}, release {table.release}, is not the table that the data set was made from "
+        f"({own})",
         file=sys.stderr,
     )
 
