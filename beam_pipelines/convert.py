@@ -247,7 +247,12 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     add(
         "--validation_fraction", type=float, default=0.1, help="official: of train_val's images (%(default)s)"
     )
-    add("--fractions", type=_fractions, metavar="T,V,T", help="stratified, random: train,validation,test")
+    add(
+        "--fractions",
+        type=_fractions,
+        metavar="T,V,T",
+        help="stratified, random: train,validation,test; random cuts 0.6,0.2,0.2 by 0.2, then by 0.26",
+    )
     add("--allow_missing_images", action="store_true", help="convert the images that are there")
     add("--records_per_shard", type=int, default=512, metavar="N", help="at most (%(default)s)")
     add("--seed", type=int, default=17, help="of split and spreading (%(default)s)")
