@@ -66,6 +66,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         CxrError: anything in flags, inputs or output that the user can mend.
     """
     flags, beam_flags = _parse(argv)
+    check_beam_flags(beam_flags)  # before a damaged data set gives up its manifest to be made anew
     start = time.monotonic()
     prepared = prepare(flags)
     finished = functools.partial(
@@ -77,7 +78,6 @@ def run(argv: Sequence[str] | None = None) -> int:
     )
     if finished():
         return 0
-    check_beam_flags(beam_flags)
     with output.locked(flags.output):
         if finished():  # by another conversion, since the first look
             return 0
@@ -205,7 +205,7 @@ def _write_conversion(flags: argparse.Namespace, images: int, elapsed_s: float) 
         "seconds": round(elapsed_s, 2),
         "images_converted": images,
         "images_per_s": round(images / elapsed_s, 1),
-        "cpus": os.cpu_count(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }
     storage.write_bytes(
         storage.join(flags.output, CONVERSION_NAME), (json.dumps(record, indent=1) + "\n").encode()

@@ -65,13 +65,7 @@ def build_densenet121_cbam(
     _check_head(findings, head_units, dropout, l2, cbam_reduction)
     images = keras.Input((stored_side_px, stored_side_px, stored_channels), dtype="uint8", name="image")
     x = DenseNetPreprocess(image_side_px, name="preprocess")(images)
-    backbone = keras.applications.DenseNet121(
-        include_top=False, weights=None, input_shape=(image_side_px, image_side_px, 3), name=BACKBONE
-    )
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = batch_norm_momentum
-    x = backbone(x)
+    x = _backbone(image_side_px, batch_norm_momentum)(x)
     x = ChannelAttention(cbam_reduction, name="channel_attention")(x)
     x = SpatialAttention(name="spatial_attention")(x)
     logits = _head(x, findings=findings, head_units=head_units, dropout=dropout, l2=l2)
@@ -90,6 +84,16 @@ def probabilities(logits: Any) -> np.ndarray:
     wide = np.asarray(logits, np.float64)
     # exp(-softplus(-x)) is the sigmoid that overflows nowhere.
     return np.exp(-np.logaddexp(0.0, -wide)).astype(np.float32)
+
+
+def _backbone(image_side_px: int, batch_norm_momentum: float) -> keras.Model:
+    backbone = keras.applications.DenseNet121(
+        include_top=False, weights=None, input_shape=(image_side_px, image_side_px, 3), name=BACKBONE
+    )
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = batch_norm_momentum
+    return backbone
 
 
 def _head(features: Any, *, findings: int, head_units: Sequence[int], dropout: float, l2: float) -> Any:

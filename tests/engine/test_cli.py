@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -42,16 +43,20 @@ def test_wrong_usage_exits_with_2(command, capsys):
     assert "usage: engine" in capsys.readouterr().err
 
 
-def test_a_missing_manifest_is_one_line_and_exit_code_1(tmp_path, capsys):
-    command = [
+def _train_command(folder: Path) -> list[str]:
+    return [
         "train",
         "--config",
         "configs/demo.yaml",
         "--data",
-        str(tmp_path),
+        str(folder),
         "--run-dir",
-        str(tmp_path / "run"),
+        str(folder / "run"),
     ]
+
+
+def test_a_missing_manifest_is_one_line_and_exit_code_1(tmp_path, capsys):
+    command = _train_command(tmp_path)
     assert cli.main(command) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -61,14 +66,6 @@ def test_a_missing_manifest_is_one_line_and_exit_code_1(tmp_path, capsys):
 
 
 def test_an_unknown_config_key_is_one_line_with_the_nearest_known_one(tmp_path, capsys):
-    command = [
-        "train",
-        "--config",
-        "configs/demo.yaml",
-        "--data",
-        str(tmp_path),
-        "--run-dir",
-        str(tmp_path / "run"),
-    ]
+    command = _train_command(tmp_path)
     assert cli.main([*command, "--set", "train.leraning_rate=1"]) == 2
     assert "did you mean `train.learning_rate`?" in capsys.readouterr().err
