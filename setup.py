@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ENGINE = ["tensorflow>=2.18", "keras>=3.8", "matplotlib>=3.8", "Jinja2>=3.1", "rich>=13"]
-BEAM = ["apache-beam>=2.76", "rich>=13"]
+BEAM = ["apache-beam>=2.76", "rich>=13", "urllib3>=2", "xxhash>=3"]
 TEST = ["pytest>=8", "hypothesis>=6.100", "moto[s3,server]>=5", "scikit-learn>=1.4"]
 DEV = ["ruff==0.17.6", "mypy>=1.10", "pandas-stubs", "types-PyYAML", "types-protobuf", "build"]
 
@@ -19,7 +19,7 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "."},
     packages=find_packages(include=["records*", "beam_pipelines*", "engine*"]),
-    package_data={"engine.report": ["templates/*.j2"]},
+    package_data={"beam_pipelines": ["*.csv"], "engine.report": ["templates/*.j2"]},
     install_requires=[
         "numpy>=1.26",
         "pandas>=2.2",
