@@ -39,7 +39,8 @@ demo: $(VENV)/.ready-run ## phantoms -> shards -> trained and judged model -> re
 	  --train_val_list $(DEMO)/phantom/train_val_list.txt --test_list $(DEMO)/phantom/test_list.txt \
 	  --validation_fraction 0.1 --records_per_shard 64 --output $(DEMO)/shards --resume
 	$(BIN)/python -m beam_pipelines.audit $(DEMO)/shards
-	$(BIN)/engine inspect $(DEMO)/shards/manifest.json --images 16 --png $(DEMO)/contact_sheet.png
+	$(BIN)/engine inspect $(DEMO)/shards/manifest.json --images 16 --png $(DEMO)/contact_sheet.png \
+	  --report $(DEMO)/data.html
 	@grep -qs '"state": "finished"' $(DEMO)/run/run.json || rm -rf $(DEMO)/run
 	$(BIN)/engine train --config configs/demo.yaml --data $(DEMO)/shards/manifest.json --run-dir $(DEMO)/run
 	test -s $(DEMO)/run/benchmark.json || { \

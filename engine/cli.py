@@ -84,6 +84,7 @@ def _add_inspect(commands) -> None:
         "--images", type=int, default=16, metavar="N", help="on the contact sheet (%(default)s)"
     )
     command.add_argument("--png", metavar="FILE", help="write a contact sheet with labels")
+    command.add_argument("--report", metavar="FILE", help="write one HTML page of plots and sample images")
     command.add_argument("--split", choices=SPLITS, help="of the contact sheet (the first that holds any)")
     command.add_argument("--json", action="store_true", help="print JSON")
 
@@ -128,7 +129,7 @@ def _report(flags: argparse.Namespace) -> int:
 def _inspect(flags: argparse.Namespace) -> int:
     from engine.report import inspect_data
 
-    return inspect_data.run(flags.data, flags.images, flags.png, flags.json, flags.split)
+    return inspect_data.run(flags.data, flags.images, flags.png, flags.json, flags.split, flags.report)
 
 
 def _benchmark_input(flags: argparse.Namespace) -> int:

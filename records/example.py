@@ -18,6 +18,7 @@ they live beside TensorFlow's in one process. A reader without this project uses
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -132,6 +133,32 @@ def decode(serialized: bytes) -> Record:
     )
 
 
+def decode_without_picture(before: bytes, after: bytes, image_bytes: int) -> Record:
+    """Parse a record from the bytes around its picture, so that the picture need not be read.
+
+    Args:
+        before: from the record's start to the picture's first byte.
+        after: from behind the picture's last byte to the record's end.
+        image_bytes: the picture's size.
+
+    Returns:
+        The record with an empty `image`.
+
+    Raises:
+        RecordError: these bytes don't surround a picture of that size, and as in `decode`.
+    """
+    header = _picture_header(image_bytes)
+    try:
+        size, start = _varint(before, 1)
+    except IndexError as error:
+        raise RecordError("the record's wire format is not that of a tf.train.Example") from error
+    found = (before[:1], size, before[-len(header) :])
+    if found != (b"\x0a", len(before) - start + image_bytes + len(after), header):
+        raise RecordError(f"the bytes before and after it surround no picture of {image_bytes} bytes")
+    entries = before[start : -len(header)] + _picture_header(0) + after
+    return decode(b"\x0a" + _to_varint(len(entries)) + entries)
+
+
 def locate(serialized: bytes) -> Layout:
     """Find where the picture and the labels lie, by walking the wire format once.
 
@@ -197,6 +224,25 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         shift += 7
+
+
+@functools.lru_cache(maxsize=1024)
+def _picture_header(image_bytes: int) -> bytes:
+    """Return what stands between the entries before a picture and its first byte."""
+    header = b""
+    # From within: the list's value, the feature's bytes_list, the entry's key and value, the entry.
+    for tags in (b"\x0a", b"\x0a", b"\x0a\x05image\x12", b"\x0a"):
+        header = tags + _to_varint(len(header) + image_bytes) + header
+    return header
+
+
+def _to_varint(value: int) -> bytes:
+    data = bytearray()
+    while value > 0x7F:
+        data.append(value & 0x7F | 0x80)
+        value >>= 7
+    data.append(value)
+    return bytes(data)
 
 
 def _single(fields: Any, key: str, kind: str) -> Any:

@@ -13,8 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from records import labels, pixels, storage
-from records.errors import ImageError, RecordError
+from records import labels, picture, storage
 from records.example import Record
 
 FINDING_LINES = 2
@@ -75,7 +74,7 @@ def draw(records: Sequence[Record], columns: int = 4, tile_px: int = 320) -> np.
     sheet = np.full((layout.height_px, layout.width_px), _GROUND, np.uint8)
     for number, record in enumerate(records):
         x, y = layout.corner(number)
-        sheet[y : y + tile_px, x : x + tile_px] = _fit(picture(record), tile_px)
+        sheet[y : y + tile_px, x : x + tile_px] = _fit(picture.decode(record)[..., 0], tile_px)
     return _write_captions(sheet, records, layout)
 
 
@@ -83,31 +82,6 @@ def write_png(path: str | Path, sheet: np.ndarray) -> None:
     """Write an (H, W, 3) uint8 RGB sheet as a PNG file; it appears whole or not at all."""
     _, data = cv2.imencode(".png", sheet[..., ::-1])
     storage.write_bytes(str(path), data.tobytes())
-
-
-def picture(record: Record) -> np.ndarray:
-    """Decode the picture of a record, whatever its encoding.
-
-    Returns:
-        (rows, columns) uint8, 0 is black.
-
-    Raises:
-        RecordError: it can't be decoded.
-    """
-    if record.encoding == "raw":
-        return record.pixels()[..., 0]
-    if record.encoding == "png":
-        try:
-            return pixels.decode_grey(record.image)
-        except ImageError as error:
-            raise RecordError(
-                f"{record.image_id}: {error}; run the conversion again with --resume"
-            ) from error
-    data = np.frombuffer(record.image, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if len(data) else None
-    if image is None:
-        raise RecordError(f"{record.image_id}: damaged JPEG; run the conversion again with --resume")
-    return image
 
 
 def circumstances(record: Record) -> str:

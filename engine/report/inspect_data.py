@@ -1,15 +1,13 @@
 """`engine inspect`: a data set at a glance, and a contact sheet of some of its records.
 
 All but the pictures comes from the manifest; records are read by offset through the index, so that a look at
-a data set costs the same whatever its size.
+a data set costs the same whatever its size. The page of plots, which reads every record, is `data_page`'s.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from engine.report import contact_sheet
-from records import example, index, manifest, storage, tfrecord
-from records.errors import ShardError, UsageError
+from engine.report import contact_sheet, data_page, stored_records
+from engine.report.template import training_pixels
+from records import example, manifest, storage
+from records.errors import UsageError
 from records.labels import FINDINGS
 from records.manifest import Manifest
 from records.splits import SPLITS
@@ -32,8 +31,15 @@ MAX_REMOTE_SHARDS = 4
 _PIPE_WIDTH = 112
 
 
-def run(data: str, images: int, png: str | None, as_json: bool, split: str | None = None) -> int:
-    """Show a data set, and write a contact sheet if asked to.
+def run(
+    data: str,
+    images: int,
+    png: str | None,
+    as_json: bool,
+    split: str | None = None,
+    report: str | None = None,
+) -> int:
+    """Show a data set, and write a contact sheet and a page if asked to.
 
     Args:
         data: location of the manifest or of its folder.
@@ -41,6 +47,7 @@ def run(data: str, images: int, png: str | None, as_json: bool, split: str | Non
         png: where to write it; None writes none.
         as_json: print JSON instead of tables.
         split: that the sheet shows; None is the first split with images, train before all.
+        report: where to write the page with the plots; None writes none.
 
     Returns:
         0.
@@ -60,6 +67,8 @@ def run(data: str, images: int, png: str | None, as_json: bool, split: str | Non
         shown = pick(data_set, split or _first_split(data_set), images)
         contact_sheet.write_png(png, contact_sheet.draw(shown))
         print(f"{png}: {len(shown)} images", file=sys.stderr)
+    if report:
+        print(data_page.write(data_set, report), file=sys.stderr)
     return 0
 
 
@@ -112,14 +121,6 @@ def print_summary(data_set: Manifest, console: Console) -> None:
     console.print(_finding_table(data_set))
 
 
-def training_pixels(data_set: Manifest) -> str:
-    """Say mean and deviation of the training pixels (0 to 255), if there are any."""
-    mean, deviation = (data_set.statistics.get(key) for key in ("mean", "deviation"))
-    if mean is None or deviation is None:
-        return "none"
-    return f"mean {mean:.2f}, deviation {deviation:.2f} (0 to 255)"
-
-
 def pick(data_set: Manifest, split: str, count: int) -> list[example.Record]:
     """Read some records spread over a split and over the findings; the same ones each time.
 
@@ -134,10 +135,10 @@ def pick(data_set: Manifest, split: str, count: int) -> list[example.Record]:
     """
     if not data_set.splits[split].images:
         raise UsageError(f"{data_set.location}: the {split} split is empty; choose another with --split")
-    rows = _load_index(data_set, split)
+    rows = stored_records.load_index(data_set, split)
     candidates = _candidates(data_set, split, rows)
     labels = _read_labels(data_set, split, rows[candidates])
-    return read_records(data_set, split, rows[candidates[spread(labels, candidates, count)]])
+    return stored_records.read_records(data_set, split, rows[candidates[spread(labels, candidates, count)]])
 
 
 def spread(labels: np.ndarray, positions: np.ndarray, count: int) -> np.ndarray:
@@ -166,44 +167,6 @@ def spread(labels: np.ndarray, positions: np.ndarray, count: int) -> np.ndarray:
     return np.flatnonzero(~free)
 
 
-def read_records(data_set: Manifest, split: str, rows: np.ndarray) -> list[example.Record]:
-    """Read records by their offsets and check each against its checksum.
-
-    Args:
-        data_set: the manifest.
-        split: that the rows belong to.
-        rows: (R,) of `index.DTYPE`.
-
-    Raises:
-        ShardError: a shard is missing, truncated or damaged.
-    """
-    # The payload and the checksum behind it.
-    sizes = rows["payload_bytes"] + tfrecord.FOOTER_BYTES
-    found = []
-    for row, data in zip(rows, _read_spans(data_set, split, rows, "payload_offset", sizes), strict=True):
-        payload, footer = data[: row["payload_bytes"]], data[row["payload_bytes"] :]
-        if int.from_bytes(footer, "little") != tfrecord.masked_crc32c(payload):
-            location = data_set.locate(data_set.splits[split].shards[row["shard"]])
-            raise ShardError(
-                f"{location}: the record at byte {row['payload_offset']}: the CRC32C doesn't match; "
-                "the shard is damaged: run the conversion again with --resume"
-            )
-        found.append(example.decode(payload))
-    return found
-
-
-def _load_index(data_set: Manifest, split: str) -> np.ndarray:
-    held = data_set.splits[split]
-    location = data_set.locate(held.index)
-    rows = index.from_bytes(manifest.read_checked(data_set, held.index), location)
-    if len(rows) != held.images:
-        raise ShardError(
-            f"{location}: {len(rows)} records, the manifest says {held.images}; it is stale: "
-            "run the conversion again with --resume"
-        )
-    return rows
-
-
 def _candidates(data_set: Manifest, split: str, rows: np.ndarray) -> np.ndarray:
     """Return (C,) positions, evenly spread over the split."""
     positions = np.arange(len(rows))
@@ -218,42 +181,8 @@ def _candidates(data_set: Manifest, split: str, rows: np.ndarray) -> np.ndarray:
 def _read_labels(data_set: Manifest, split: str, rows: np.ndarray) -> np.ndarray:
     """Return (R, 14) uint8; each label is one byte of the shard."""
     sizes = np.full(len(rows), len(FINDINGS))
-    spans = _read_spans(data_set, split, rows, "labels_offset", sizes)
+    spans = stored_records.read_spans(data_set, split, rows, "labels_offset", sizes)
     return np.frombuffer(b"".join(spans), np.uint8).reshape(len(rows), len(FINDINGS))
-
-
-def _read_spans(
-    data_set: Manifest, split: str, rows: np.ndarray, offsets: str, sizes: np.ndarray
-) -> Sequence[bytes]:
-    """Read `sizes` bytes from the column `offsets` of each row, shard by shard."""
-    found: list[bytes] = [b""] * len(rows)
-    for number in np.unique(rows["shard"]):
-        location = data_set.locate(data_set.splits[split].shards[number])
-        wanted = np.flatnonzero(rows["shard"] == number)
-        spans = [(int(rows[offsets][row]), int(sizes[row])) for row in wanted]
-        for row, data in zip(wanted, _read_parts(location, spans), strict=True):
-            if len(data) != sizes[row]:
-                raise ShardError(
-                    f"{location}: ends before its last record; it is truncated: "
-                    "run the conversion again with --resume"
-                )
-            found[row] = data
-    return found
-
-
-def _read_parts(location: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Read (offset, size) spans in bytes of one shard."""
-    if storage.is_s3(location):
-        data = storage.read_bytes(location)
-        return [data[offset : offset + size] for offset, size in spans]
-    try:
-        with Path(location).open("rb") as shard:
-            return [(shard.seek(offset), shard.read(size))[1] for offset, size in spans]
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ShardError(
-            f"{location}: can't be read: {reason}; run the conversion again with --resume"
-        ) from error
 
 
 def _first_split(data_set: Manifest) -> str:

@@ -6,36 +6,26 @@ and asks the network for nothing: style, plots and pictures stand in the file.
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
-import jinja2
 import numpy as np
 import yaml
 from markupsafe import Markup
 
 from engine.evaluation import tables
 from engine.evaluation.tables import Predictions
-from engine.report import contact_sheet, inspect_data, plots
+from engine.report import contact_sheet, inspect_data, plots, template
+from engine.report.data_counts import FEW_PATIENTS
 from engine.training.run_directory import FINISHED, RunDirectory
-from records import example, manifest, storage
+from records import example, manifest, picture, storage
 from records.errors import RunError
 from records.labels import FINDINGS
 from records.manifest import Manifest
 
 PICTURES = 8
 PICTURE_CALLS = 3
-# Below this many sick patients an AUROC of 0.8 is uncertain by about 0.06 either way.
-FEW_PATIENTS = 50
-_JPEG_QUALITY = 88
-_KINDS = {
-    "official": "official split",
-    "stratified": "stratified split by patient",
-    "random": "random split by patient",
-}
 _COUNT_NAMES = {
     "recall": ("Recall", "share of the reported findings that are found"),
     "specificity": ("Specificity", "share of the absent findings that are left alone"),
@@ -172,27 +162,21 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _render(found: _Run, data_set: Manifest) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(count=_count, number=tables.number, percent=_percent, words=_words)
-    return environment.get_template("report.html.j2").render(
+    return template.render(
+        "report.html.j2",
+        {"number": tables.number},
         found=found,
         known=found.known,
         metrics=found.metrics,
         data_set=data_set,
-        kind=_KINDS.get(data_set.split.get("strategy", ""), "split of unknown kind"),
+        kind=template.kind_of_split(data_set),
         phantom=bool(data_set.source.get("phantom")),
         unfinished=found.known.get("state") != FINISHED,
         headline=_headline(found),
         findings=_finding_rows(found.metrics),
         few_patients=FEW_PATIENTS,
         counts=_count_rows(found.metrics),
-        data_rows=_data_rows(data_set),
+        data_rows=template.data_facts(data_set),
         plots=_plots(found, data_set),
         pictures=_pictures(found, data_set),
         benchmark_columns=list(dict.fromkeys(key for row in found.benchmark for key in row)),
@@ -204,10 +188,10 @@ def _headline(found: _Run) -> list[tuple[str, str]]:
     """Return (number, what it is) for the head of the page."""
     metrics, known = found.metrics, found.known
     return [
-        (_count(metrics["images"]), "images judged"),
-        (_count(metrics["patients"]), "patients"),
-        (_count(known.get("parameters")), "parameters"),
-        (_duration(known.get("seconds")), f"training, {_count(known.get('epochs_done'))} epochs"),
+        (template.count(metrics["images"]), "images judged"),
+        (template.count(metrics["patients"]), "patients"),
+        (template.count(known.get("parameters")), "parameters"),
+        (_duration(known.get("seconds")), f"training, {template.count(known.get('epochs_done'))} epochs"),
     ]
 
 
@@ -228,22 +212,6 @@ def _count_rows(metrics: dict[str, Any]) -> list[tuple[str, str, float | None, f
     return [
         (*_COUNT_NAMES.get(name, (name, "")), value, baseline.get(name))
         for name, value in metrics["counts_at_threshold"].items()
-    ]
-
-
-def _data_rows(data_set: Manifest) -> list[tuple[str, str]]:
-    source, image, split = data_set.source, data_set.image, data_set.split
-    side_px = image.get("side_px", "?")
-    # The strategy first; what it is made of comes sorted from the manifest.
-    others = {key: value for key, value in split.items() if key != "strategy" and not isinstance(value, dict)}
-    return [
-        ("Table", f"{source.get('table', '?')}, release {source.get('release', '?')}"),
-        ("Split", ", ".join([split.get("strategy", "?"), *(f"{k} {_list(v)}" for k, v in others.items())])),
-        ("Pictures", f"{side_px} × {side_px} px, {image.get('encoding', '?')}"),
-        ("Reduced by", str(image.get("resize_kernel", "?"))),
-        ("Training pixels", inspect_data.training_pixels(data_set)),
-        ("Missing images", _count(source.get("missing"))),
-        ("Unreadable images", _count(len(data_set.quarantined))),
     ]
 
 
@@ -270,14 +238,13 @@ def _pictures(found: _Run, data_set: Manifest) -> list[dict[str, Any]]:
 
 def _picture(record: example.Record, predictions: Predictions, row: int | None) -> dict[str, Any]:
     """Return a record for the page, with the model's strongest calls if it was judged."""
-    _, data = cv2.imencode(".jpg", contact_sheet.picture(record), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     calls = []
     if row is not None:
         for column in np.argsort(-predictions.probabilities[row], kind="stable")[:PICTURE_CALLS]:
             probability = float(predictions.probabilities[row, column])
             calls.append((FINDINGS[column], probability, bool(record.labels[column])))
     return {
-        "source": f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}",
+        "source": template.picture_source(picture.decode(record)[..., 0]),
         "image_id": record.image_id,
         "circumstances": contact_sheet.circumstances(record),
         "findings": contact_sheet.findings(record),
@@ -299,22 +266,6 @@ def _origin(found: _Run, data_set: Manifest) -> list[tuple[str, str]]:
         ("Started", str(known.get("started") or "not recorded")),
     ]
     return [*rows, ("Data made with", ", ".join(f"{k} {v}" for k, v in data_set.versions.items()))]
-
-
-def _list(value: Any) -> str:
-    return "/".join(map(str, value)) if isinstance(value, list) else str(value).replace("_", " ")
-
-
-def _words(finding: str) -> str:
-    return contact_sheet.in_words(finding)
-
-
-def _count(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else "–"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
 
 
 def _duration(seconds: float | None) -> str:

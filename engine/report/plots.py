@@ -41,7 +41,7 @@ _CSS = {
 }
 # More points than a panel has pixels change nothing that can be seen.
 MAX_CURVE_POINTS = 160
-_STYLE = {
+STYLE = {
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
     "axes.spines.top": False,
@@ -105,7 +105,7 @@ def history(history_csv: str | Path, *, best_epoch: int | None = None, columns: 
         raise RunError(f"{history_csv}: none of the columns of a run's log; train again with --overwrite")
     if best_epoch is None:
         best_epoch = _best_epoch(logged)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         rows = math.ceil(len(panels) / columns)
         figure, axes = _grid(rows, columns, width=3.1 * columns, height=2.25 * rows)
         for ax, panel in zip(axes, panels, strict=False):
@@ -146,7 +146,7 @@ def roc(predictions: Predictions, *, columns: int = 5) -> Figure:
     areas = ranking.auroc(labels, scores)
     every = labels.reshape(-1), scores.reshape(-1)
     micro = roc_curve(*every)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         rows = math.ceil((len(FINDINGS) + 1) / columns)
         figure, axes = _grid(rows, columns, width=1.9 * columns, height=2.3 * rows)
         for column, finding in enumerate(FINDINGS):
@@ -198,7 +198,7 @@ def prevalence(data_set: Manifest) -> Figure:
         )
     )
     places = np.arange(len(FINDINGS))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 4.2), layout="constrained")
         ax = figure.subplots()
         for name in SPLITS:

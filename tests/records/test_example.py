@@ -267,3 +267,36 @@ def test_a_record_serialized_by_tensorflow_is_read_and_located() -> None:
 def _documented_spec() -> str:
     text = example.__doc__ or ""
     return text[text.index("{") : text.index("}") + 1].replace("\n    ", "\n")
+
+
+def around(record: example.Record) -> tuple[bytes, bytes, int]:
+    payload = example.encode(record)
+    layout = example.locate(payload)
+    end = layout.image_offset + layout.image_bytes
+    return payload[: layout.image_offset], payload[end:], layout.image_bytes
+
+
+@given(records())
+def test_without_its_picture_a_record_holds_all_the_rest(record: example.Record):
+    assert_equal(example.decode_without_picture(*around(record)), dataclasses.replace(record, image=b""))
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 127, 128, 16383, 16384, 102_400, 3_145_728])
+def test_a_picture_of_any_size_can_be_left_out(size_bytes: int):
+    record = changed(image=bytes(size_bytes), encoding="png")
+    assert_equal(example.decode_without_picture(*around(record)), dataclasses.replace(record, image=b""))
+
+
+def test_bytes_that_surround_no_such_picture_are_refused():
+    before, after, image_bytes = around(RECORD)
+    wrong = (
+        (before[:-1], after, image_bytes),
+        (before, after[1:], image_bytes),
+        (before, after, image_bytes + 1),
+        (b"", after, image_bytes),
+        (b"\x0a\xff", b"", image_bytes),
+        (b"x" + before[1:], after, image_bytes),
+    )
+    for parts in wrong:
+        with pytest.raises(RecordError):
+            example.decode_without_picture(*parts)

@@ -54,7 +54,7 @@ def make_data_set(folder: Path, records: dict[str, list[list[Record]]], *, phant
         statistics={"mean": 127.25, "deviation": 73.5, "pixels": 61440},
         splits={name: _write_split(folder, name, records[name]) for name in SPLITS},
         patients_in_two_splits=0,
-        quarantined=(manifest.Quarantined("00099999_000.png", "damaged PNG"),),
+        quarantined=(manifest.LeftOut("00099999_000.png", "damaged PNG"),),
         versions={"numpy": "2.4.6"},
         request_sha256="cd" * 32,
         location=str(folder / manifest.FILE_NAME),

@@ -9,7 +9,6 @@ import pytest
 from fabricated import HOSTILE_ID, SIDE_PX, make_record
 
 from engine.report import contact_sheet
-from records.errors import RecordError
 from records.labels import FINDINGS
 
 TILE = 96
@@ -44,18 +43,6 @@ def test_captions_stay_inside_their_column_whatever_the_text() -> None:
 def test_hostile_names_are_drawn_as_text() -> None:
     records = [make_record(0, image_id=name) for name in (HOSTILE_ID, "$x^2$ \n\0", "肺.png")]
     assert contact_sheet.draw(records, tile_px=TILE).any()
-
-
-@pytest.mark.parametrize("encoding", ["png", "jpeg"])
-def test_encoded_pictures_are_decoded(encoding: str) -> None:
-    record = make_record(0)
-    smooth = np.add.outer(np.arange(SIDE_PX), np.arange(SIDE_PX)).astype(np.uint8)
-    _, data = cv2.imencode({"png": ".png", "jpeg": ".jpg"}[encoding], smooth)
-    encoded = dataclasses.replace(record, encoding=encoding, image=data.tobytes())
-    assert np.abs(contact_sheet.picture(encoded).astype(int) - smooth).max() <= 3
-    for broken in (b"", data.tobytes()[:40]):
-        with pytest.raises(RecordError, match=record.image_id):
-            contact_sheet.picture(dataclasses.replace(encoded, image=broken))
 
 
 def test_the_png_file_holds_the_sheet(tmp_path: Path) -> None:
