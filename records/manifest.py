@@ -15,6 +15,7 @@ from typing import Any
 import google_crc32c
 
 from records import example, manifest_check, storage
+from records.class_weights import Weights
 from records.errors import ManifestError, ShardError, StorageError
 from records.labels import FINDINGS
 from records.splits import SPLITS
@@ -22,6 +23,7 @@ from records.splits import SPLITS
 FILE_NAME = "manifest.json"
 CARD_NAME = "DATASET.md"
 QUARANTINE_NAME = "quarantine.csv"
+ODDITIES_NAME = "oddities.csv"
 
 LICENCE = (
     "Images and labels: NIH Clinical Center, free to use with attribution: link to "
@@ -67,7 +69,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Quarantined:
+class LeftOut:
     """An image of the table that no record holds, and why."""
 
     image_id: str
@@ -83,11 +85,14 @@ class Manifest:
         findings: the label order of every record.
         source: table (name, sha256, release, rows), lists with their hashes, images found and missing.
         split: strategy, seed and its settings.
-        image: side_px, stored_channels, encoding, resize kernel.
+        image: side_px, stored_channels, encoding (and jpeg_quality), resize kernel.
         statistics: mean and deviation of the training pixels (0 to 255), and their number.
         splits: what stands in train, validation and test.
         patients_in_two_splits: the leakage proof; always 0, counted from the records that were written.
-        quarantined: images that couldn't be read, with the reason for each.
+        quarantined: images that failed the checks, with the reason for each.
+        excluded: images that a list left out, with the reason for each.
+        oddities: how many images are unusual in which way; `oddities.csv` names them.
+        class_weights: of the training split, by finding (`class_weights.balanced`).
         versions: of the libraries that made the pixels.
         request_sha256: of inputs and settings, by which a conversion recognises its own output.
         licence: of images and labels.
@@ -100,9 +105,12 @@ class Manifest:
     statistics: dict[str, Any]
     splits: dict[str, Split]
     patients_in_two_splits: int
-    quarantined: tuple[Quarantined, ...]
+    quarantined: tuple[LeftOut, ...]
     versions: dict[str, str]
     request_sha256: str
+    excluded: tuple[LeftOut, ...] = ()
+    oddities: dict[str, int] = field(default_factory=dict)
+    class_weights: dict[str, Weights] = field(default_factory=dict)
     schema_version: int = example.SCHEMA_VERSION
     findings: tuple[str, ...] = FINDINGS
     licence: str = LICENCE
@@ -157,7 +165,8 @@ def load(location: str) -> Manifest:
         ) from error
     values.update(
         splits={name: _split(values["splits"][name]) for name in SPLITS},
-        quarantined=tuple(Quarantined(**entry) for entry in values["quarantined"]),
+        quarantined=tuple(LeftOut(**entry) for entry in values["quarantined"]),
+        excluded=tuple(LeftOut(**entry) for entry in values.get("excluded", ())),
         findings=tuple(values["findings"]),
         location=location,
     )

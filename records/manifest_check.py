@@ -75,6 +75,7 @@ _CRC32C = _Value(
     lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{8}", value) is not None,
 )
 _FILE = {"path": _PATH, "size_bytes": _COUNT, "crc32c": _CRC32C}
+_LEFT_OUT = _Object({"image_id": _TEXT, "reason": _TEXT})
 _SPLIT = _Object(
     {
         "images": _COUNT,
@@ -96,11 +97,19 @@ _MANIFEST = _Object(
         "statistics": _Object({"mean": _MEAN, "deviation": _MEAN, "pixels": _COUNT}, open=True),
         "splits": _Object(dict.fromkeys(SPLITS, _SPLIT)),
         "patients_in_two_splits": _COUNT,
-        "quarantined": _List(_Object({"image_id": _TEXT, "reason": _TEXT})),
+        "quarantined": _List(_LEFT_OUT),
         "versions": _Object({}, open=True),
         "request_sha256": _TEXT,
     },
-    optional={"licence": _TEXT, "citation": _TEXT},
+    optional={
+        "licence": _TEXT,
+        "citation": _TEXT,
+        "excluded": _List(_LEFT_OUT),
+        "oddities": _Object({}, open=True),
+        "class_weights": _Object(
+            {}, optional=dict.fromkeys(FINDINGS, _Object({"positive": _MEAN, "negative": _MEAN}))
+        ),
+    },
 )
 
 

@@ -1,7 +1,8 @@
 """Image bytes -> checked grey image -> square of the stored side: one code for conversion and for prediction.
 
 8-bit grey PNGs, all but a few of the NIH's, are decoded by kornia-rs, 2 to 2.5 times as fast as libpng; any
-other kind of PNG goes through OpenCV. Both give the same pixels. Sides are reduced by OpenCV's INTER_AREA.
+other kind of PNG goes through OpenCV. Both give the same pixels. Sides are reduced by OpenCV's INTER_AREA;
+what isn't square gets black bars.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ MAX_PIXELS = 8192 * 8192
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 _GREY = 0
+_COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}
+# The NIH's side; another one is worth a note.
+USUAL_SIDE_PX = 1024
+# Of the longer side to the shorter: a strip is no chest.
+MAX_ASPECT = 2.0
 
 
 class PngHeader(NamedTuple):
@@ -71,25 +77,54 @@ def decode_grey(data: bytes) -> np.ndarray:
     return _decode_other(data)
 
 
+def oddity(header: PngHeader) -> str:
+    """Say in what a PNG differs from the NIH's usual ones (1024 x 1024, 8-bit grey), or nothing.
+
+    Returns:
+        Such as `8-bit RGBA` or `512 x 400 pixels, 16-bit grey, interlaced`.
+    """
+    kind = f"{header.bit_depth}-bit {_COLOUR_TYPES.get(header.colour_type, 'of unknown colour type')}"
+    size = f"{header.width_px} x {header.height_px} pixels"
+    usual_side = header.width_px == header.height_px == USUAL_SIDE_PX
+    parts = [size] * (not usual_side) + [kind] * (kind != "8-bit grey") + ["interlaced"] * header.interlaced
+    return ", ".join(parts)
+
+
 def resize(grey: np.ndarray, side_px: int) -> np.ndarray:
-    """Reduce a square grey image to `side_px` by area.
+    """Reduce a grey image to a square of `side_px` by area; one that isn't square gets equal black bars.
 
     Args:
-        grey: (height, width) uint8, height = width >= side_px.
+        grey: (height, width) uint8; the longer side has at least `side_px`.
         side_px: rows and columns of the result.
 
     Returns:
         (side_px, side_px) uint8.
 
     Raises:
-        ImageError: the image isn't square or is smaller.
+        ImageError: the image is smaller, or longer than twice its width.
     """
     height, width = grey.shape
-    if height != width or height < side_px:
-        raise ImageError(f"{width} x {height} pixels; expected a square of at least {side_px} x {side_px}")
-    if height == side_px:
+    longer, shorter = max(height, width), min(height, width)
+    if longer < side_px:
+        raise ImageError(
+            f"{width} x {height} pixels; expected at least {side_px} on a side: enlarging would invent pixels"
+        )
+    if longer > MAX_ASPECT * shorter:
+        raise ImageError(f"{width} x {height} pixels; expected sides of at most {MAX_ASPECT:g} to 1")
+    if height == width:
+        return _reduce(grey, side_px, side_px)
+    # Rounded half up, in integers: the same on every machine.
+    rows, columns = ((2 * side * side_px + longer) // (2 * longer) for side in (height, width))
+    square = np.zeros((side_px, side_px), np.uint8)
+    top, left = (side_px - rows) // 2, (side_px - columns) // 2
+    square[top : top + rows, left : left + columns] = _reduce(grey, rows, columns)
+    return square
+
+
+def _reduce(grey: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    if grey.shape == (rows, columns):
         return grey
-    return cv2.resize(grey, (side_px, side_px), interpolation=cv2.INTER_AREA)
+    return cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)
 
 
 def _decode_common(data: bytes, header: PngHeader) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import shutil
 import stat
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from records.errors import StorageError
+from records.ranged import RangedReader
 
 # Objects are sent in parts of this size: large enough for few requests, small enough to stay in memory.
 PART_BYTES = 16 << 20
@@ -96,6 +98,62 @@ def read_bytes(location: str) -> bytes:
         if not is_s3(location):
             return Path(location).read_bytes()
         return _get_object(location)
+    except OSError as error:
+        raise StorageError(f"{location}: can't be read: {_reason(error)}") from error
+
+
+def read_range(location: str, offset: int, size_bytes: int) -> bytes:
+    """Return `size_bytes` of a file or object, from `offset` on.
+
+    Raises:
+        StorageError: it is missing, too short or can't be read; the line says which and why.
+    """
+    try:
+        if is_s3(location):
+            data = _get_object(location, f"bytes={offset}-{offset + size_bytes - 1}") if size_bytes else b""
+        else:
+            with Path(location).open("rb") as file:
+                file.seek(offset)
+                data = file.read(size_bytes)
+    except OSError as error:
+        raise StorageError(f"{location}: can't be read: {_reason(error)}") from error
+    if len(data) != size_bytes:
+        end = offset + len(data)
+        raise StorageError(f"{location}: ends at byte {end:,}; expected {offset + size_bytes:,} at least")
+    return data
+
+
+def open_binary(location: str, buffer_bytes: int) -> IO[bytes]:
+    """Open a file or object for reading at any place.
+
+    Args:
+        location: of the file or object.
+        buffer_bytes: read at once, of an object by one request: large where it is read from end to end.
+
+    Raises:
+        StorageError: it is missing or can't be read; later reads may raise it, too.
+    """
+    try:
+        if not is_s3(location):
+            return Path(location).open("rb", buffering=buffer_bytes)
+        reader = RangedReader(functools.partial(read_range, location), size(location))
+        return io.BufferedReader(reader, buffer_bytes)
+    except OSError as error:
+        raise StorageError(f"{location}: can't be read: {_reason(error)}") from error
+
+
+def version(location: str) -> str:
+    """Return what changes when a file or object is replaced: a file's time in ns, an object's ETag.
+
+    Raises:
+        StorageError: it is missing or can't be read; the line says which and why.
+    """
+    try:
+        if not is_s3(location):
+            return str(Path(location).stat().st_mtime_ns)
+        bucket, key = _split(location)
+        with _s3_errors(location):
+            return str(_s3().head_object(Bucket=bucket, Key=key)["ETag"]).strip('"')
     except OSError as error:
         raise StorageError(f"{location}: can't be read: {_reason(error)}") from error
 
@@ -214,16 +272,17 @@ def _copy_into(file: IO[bytes], location: str) -> None:
             shutil.copyfileobj(source, file, PART_BYTES)
 
 
-def _get_object(location: str) -> bytes:
+def _get_object(location: str, byte_range: str = "") -> bytes:
     """Return an object's bytes; a body that breaks off is asked for again, which boto3 itself doesn't do."""
     from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError
 
     bucket, key = _split(location)
+    asked = {"Range": byte_range} if byte_range else {}
     attempt = 1
     with _s3_errors(location):
         while True:
             try:
-                return _s3().get_object(Bucket=bucket, Key=key)["Body"].read()
+                return _s3().get_object(Bucket=bucket, Key=key, **asked)["Body"].read()
             except (IncompleteReadError, ResponseStreamingError, HTTPClientError):
                 if attempt == _BODY_ATTEMPTS:
                     raise

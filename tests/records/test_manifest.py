@@ -46,7 +46,7 @@ def make_manifest(**values) -> manifest.Manifest:
         "statistics": {"mean": 127.5, "deviation": 63.25, "pixels": 2048000},
         "splits": {name: _split(name) for name in ("train", "validation", "test")},
         "patients_in_two_splits": 0,
-        "quarantined": (manifest.Quarantined("00000001_000.png", "damaged PNG: unexpected end of file"),),
+        "quarantined": (manifest.LeftOut("00000001_000.png", "damaged PNG: unexpected end of file"),),
         "versions": {"opencv": "5.0.0", "kornia_rs": "0.2.0"},
         "request_sha256": "0" * 64,
     }
@@ -166,10 +166,11 @@ def test_another_label_order_is_refused(tmp_path: Path, findings: tuple[str, ...
 
 
 FIELDS = [field.name for field in dataclasses.fields(manifest.Manifest) if field.name != "location"]
+OPTIONAL = {"licence", "citation", "excluded", "oddities", "class_weights"}
 
 
-# Licence and citation have defaults, so that a manifest without them still loads.
-@pytest.mark.parametrize("key", [name for name in FIELDS if name not in {"licence", "citation"}])
+# These have defaults, so that a manifest without them still loads.
+@pytest.mark.parametrize("key", [name for name in FIELDS if name not in OPTIONAL])
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     assert key in _refusal(_written_with(tmp_path, lambda values: values.pop(key)))
 

@@ -158,11 +158,49 @@ def test_reducing_by_a_whole_factor_averages_blocks() -> None:
     assert pixels.resize(grey, 2).tolist() == [[30, 60], [90, 120]]
 
 
-@pytest.mark.parametrize("shape", [(16, 15), (15, 16), (7, 7), (1, 1)])
-def test_a_picture_that_is_not_square_or_too_small_is_not_resized(shape: tuple[int, int]) -> None:
-    expected = f"{shape[1]} x {shape[0]} pixels; expected a square of at least 8 x 8"
-    with pytest.raises(ImageError, match=expected):
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((7, 7), "at least 8 on a side"),
+        ((1, 1), "at least 8 on a side"),
+        ((16, 7), "sides of at most 2 to 1"),
+        ((7, 16), "sides of at most 2 to 1"),
+    ],
+)
+def test_a_picture_that_is_too_small_or_too_narrow_is_not_resized(
+    shape: tuple[int, int], expected: str
+) -> None:
+    with pytest.raises(ImageError, match=f"{shape[1]} x {shape[0]} pixels; expected {expected}"):
         pixels.resize(np.zeros(shape, np.uint8), 8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(400, 300), (300, 400), (641, 640)])
+def test_a_picture_that_is_not_square_keeps_its_proportions_between_black_bars(
+    height: int, width: int
+) -> None:
+    grey = np.random.default_rng(1).integers(1, 256, (height, width), np.uint8)
+    square = pixels.resize(grey, 320)
+    assert square.shape == (320, 320)
+    rows, columns = (round(320 * side / max(height, width)) for side in (height, width))
+    top, left = (320 - rows) // 2, (320 - columns) // 2
+    inside = square[top : top + rows, left : left + columns]
+    np.testing.assert_array_equal(inside, cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA))
+    assert square.astype(int).sum() == inside.astype(int).sum()
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (pixels.PngHeader(1024, 1024, 8, 0, False), ""),
+        (pixels.PngHeader(1024, 1024, 8, 6, False), "8-bit RGBA"),
+        (pixels.PngHeader(1024, 1024, 8, 3, True), "8-bit palette, interlaced"),
+        (pixels.PngHeader(2048, 2500, 16, 0, False), "2048 x 2500 pixels, 16-bit grey"),
+        (pixels.PngHeader(1024, 1024, 8, 4, False), "8-bit grey and alpha"),
+        (pixels.PngHeader(512, 512, 8, 0, False), "512 x 512 pixels"),
+    ],
+)
+def test_what_is_unusual_about_a_file_is_said(header: pixels.PngHeader, expected: str) -> None:
+    assert pixels.oddity(header) == expected
 
 
 def refusal(data: bytes) -> str:

@@ -230,6 +230,9 @@ def test_an_unknown_scheme_is_refused(location: str, tmp_path: Path) -> None:
         storage.read_bytes,
         storage.list_files,
         storage.delete,
+        storage.version,
+        lambda location: storage.read_range(location, 0, 1),
+        lambda location: storage.open_binary(location, 100),
         lambda location: storage.write_bytes(location, b""),
         lambda location: storage.fetch(location, tmp_path / "copy"),
     )
@@ -263,6 +266,95 @@ def test_wrong_credentials_are_an_error_and_not_an_absence(s3: str, monkeypatch:
     monkeypatch.setattr(storage._s3(), "head_object", Mock(side_effect=refused))
     with pytest.raises(StorageError, match=r"key: the store answered `403`: .*Forbidden"):
         storage.exists(f"{s3}/key")
+
+
+@pytest.mark.parametrize(("offset", "size_bytes"), [(0, 1000), (0, 1), (7, 100), (999, 1), (0, 0), (1000, 0)])
+def test_a_range_of_a_file_is_read_exactly(base: str, offset: int, size_bytes: int) -> None:
+    data, location = os.urandom(1000), storage.join(base, "file")
+    storage.write_bytes(location, data)
+    assert storage.read_range(location, offset, size_bytes) == data[offset : offset + size_bytes]
+
+
+@pytest.mark.parametrize(("offset", "size_bytes"), [(0, 1001), (999, 2), (1000, 1), (5000, 10)])
+def test_a_range_that_reaches_beyond_the_end_is_an_error(base: str, offset: int, size_bytes: int) -> None:
+    location = storage.join(base, "file")
+    storage.write_bytes(location, bytes(1000))
+    with pytest.raises(StorageError, match=f"^{re.escape(location)}: ") as caught:
+        storage.read_range(location, offset, size_bytes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("buffer_bytes", [16, 300, 1 << 20])
+def test_an_open_file_is_read_at_any_place(base: str, buffer_bytes: int) -> None:
+    data, location = os.urandom(1000), storage.join(base, "file")
+    storage.write_bytes(location, data)
+    with storage.open_binary(location, buffer_bytes) as file:
+        assert file.read(10) == data[:10]
+        assert file.seek(-5, os.SEEK_END) == 995
+        assert file.read() == data[-5:]
+        assert file.read(1) == b""
+        file.seek(500)
+        file.seek(20, os.SEEK_CUR)
+        assert file.read(100) == data[520:620]
+        assert file.tell() == 620
+        file.seek(0)
+        assert file.read() == data
+        with pytest.raises((ValueError, OSError)):
+            file.seek(-1)
+
+
+def test_an_object_is_read_by_as_many_requests_as_its_buffer_asks_for(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(1000)
+    storage.write_bytes(f"{s3}/file", data)
+    requests: list[str] = []
+    get_object = storage._s3().get_object
+
+    def counted(**asked: str):
+        requests.append(asked["Range"])
+        return get_object(**asked)
+
+    monkeypatch.setattr(storage._s3(), "get_object", counted)
+    with storage.open_binary(f"{s3}/file", 400) as file:
+        assert b"".join(iter(lambda: file.read(50), b"")) == data
+    assert requests == ["bytes=0-399", "bytes=400-799", "bytes=800-999"]
+
+
+def test_a_range_whose_body_breaks_off_is_asked_for_again(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from botocore.exceptions import ResponseStreamingError
+
+    storage.write_bytes(f"{s3}/file", b"0123456789")
+    broken = {"Body": Mock(read=Mock(side_effect=ResponseStreamingError(error="cut")))}
+    answers = [broken, broken, storage._s3().get_object(Bucket=s3[5:], Key="file", Range="bytes=2-4")]
+    monkeypatch.setattr(storage._s3(), "get_object", Mock(side_effect=answers))
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    assert storage.read_range(f"{s3}/file", 2, 3) == b"234"
+
+
+def test_a_file_that_is_replaced_has_another_version(base: str, tmp_path: Path) -> None:
+    location = storage.join(base, "file")
+    storage.write_bytes(location, b"first")
+    first = storage.version(location)
+    assert first == storage.version(location)
+    storage.write_bytes(location, b"other")
+    if Path(location).exists():
+        os.utime(location, ns=(1, 1))  # a clock may be coarser than two writes
+    assert storage.version(location) != first
+
+
+def test_a_missing_file_has_no_range_no_version_and_can_not_be_opened(base: str) -> None:
+    storage.write_bytes(storage.join(base, "other"), b"")
+    location = storage.join(base, "absent")
+    uses = (
+        lambda: storage.read_range(location, 0, 1),
+        lambda: storage.version(location),
+        lambda: storage.open_binary(location, 100),
+    )
+    for use in uses:
+        with pytest.raises(StorageError, match=f"^{re.escape(location)}: can't be read: no such") as caught:
+            use()
+        assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
 def test_locations_are_joined_and_taken_apart() -> None:

@@ -1,0 +1,77 @@
+"""Lists of images to leave out, such as those that a public re-reading found rotated or inverted."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from records import storage
+from records.errors import TableError
+from records.table import ImageTable
+
+_NAME_COLUMNS = ("Image Index", "Index", "image_id", "image", "filename")
+_NOT_SET = {"", "0", "0.0", "false"}
+_SET = {"1", "1.0", "true"}
+
+
+def read_exclusions(location: str, table: ImageTable) -> dict[str, str]:
+    """Read one list of images to leave out.
+
+    Two forms are known: a CSV with a column of image names (`Image Index`, `Index`, ...), whose other columns
+    of 0 and 1 are the reasons; and plain text with one image name a line.
+
+    Args:
+        location: of the list.
+        table: that must hold every image of the list.
+
+    Returns:
+        The reason by image name, such as `Inverted, Rotated (cxr14_bad_labels.csv)`.
+
+    Raises:
+        TableError: no names, a name that the table doesn't have, or a reason that is neither 0 nor 1.
+    """
+    try:
+        text = storage.read_bytes(location).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TableError(f"{location}: not a text in UTF-8; expected names of images") from error
+    rows = [row for row in csv.reader(io.StringIO(text)) if any(row)]
+    if not rows:
+        raise TableError(f"{location}: empty; expected a column of image names or one name a line")
+    known = set(table.image_ids.tolist())
+    found: dict[str, set[str]] = {}
+    for line, (name, reasons) in enumerate(_entries(rows, location), start=1):
+        if name not in known:
+            raise TableError(f"{location}: entry {line}: `{name}` is not in {table.name}; remove the entry")
+        # The public list names some images twice, for one reason or for two.
+        found.setdefault(name, set()).update(reasons)
+    return {
+        name: f"{', '.join(sorted(reasons)) or 'listed'} ({storage.name(location)})"
+        for name, reasons in found.items()
+    }
+
+
+def _entries(rows: list[list[str]], location: str) -> list[tuple[str, list[str]]]:
+    header, *body = ([cell.strip() for cell in row] for row in rows)
+    column = next((header.index(name) for name in _NAME_COLUMNS if name in header), None)
+    if column is None:
+        if any(len(row) > 1 for row in rows):
+            raise TableError(
+                f"{location}: no column of image names among {', '.join(f'`{cell}`' for cell in header)}; "
+                f"expected one of {', '.join(_NAME_COLUMNS)}"
+            )
+        return [(row[0], []) for row in (header, *body)]
+    for line, row in enumerate(body, start=2):
+        if len(row) != len(header):
+            raise TableError(f"{location}: line {line}: {len(row)} cells; expected {len(header)}")
+    # A nameless column numbers the rows.
+    reasons = [number for number, name in enumerate(header) if name and number != column]
+    return [
+        (row[column], [header[number] for number in reasons if _is_set(row[number], location, row[column])])
+        for row in body
+    ]
+
+
+def _is_set(cell: str, location: str, name: str) -> bool:
+    if cell.lower() not in _SET | _NOT_SET:
+        raise TableError(f"{location}: {name}: `{cell}` as a reason; expected 0 or 1")
+    return cell.lower() in _SET
