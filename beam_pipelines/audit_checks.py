@@ -18,7 +18,7 @@ import cv2
 import google_crc32c
 import numpy as np
 
-from records import example, index, manifest, storage, tfrecord
+from records import class_weights, example, index, manifest, picture, storage, tfrecord
 from records.errors import CxrError, RecordError, ShardError, StorageError
 from records.labels import FINDINGS
 from records.manifest import Manifest, Shard, Split
@@ -134,6 +134,7 @@ class Audit:
                 self._hold(name, vars(split), self.accounts[name].counts())
         if self.accounts["train"].whole:
             self._hold("training pixels", self.data.statistics, self.accounts["train"].statistics())
+            self._class_weights(self.accounts["train"].counts())
         self._patients()
         self._source()
         self._foreign_files()
@@ -177,7 +178,7 @@ class Audit:
         self.records_read += 1
         try:
             record = example.decode(frame.payload)
-            grey = record.pixels()[..., 0]
+            grey = picture.decode(record)[..., 0]
             row = index.of_frames([frame], shard)
         except RecordError as error:
             account.whole = False
@@ -221,6 +222,13 @@ class Audit:
                     f"{self.data.location}: {what}: {key} is {difference} in the records: {_ANEW}"
                 )
 
+    def _class_weights(self, train: dict[str, Any]) -> None:
+        stated = self.data.class_weights
+        if stated and stated != class_weights.balanced(train["positives"], train["images"]):
+            self.faults.append(
+                f"{self.data.location}: the class weights don't follow from the training records: {_ANEW}"
+            )
+
     def _patients(self) -> None:
         where: dict[int, str] = {}
         for name, account in self.accounts.items():
@@ -236,21 +244,22 @@ class Audit:
             self._hold("all splits", stated, {"patients_in_two_splits": self.patients_in_two_splits})
 
     def _source(self) -> None:
-        """Hold what became of the table's rows against each other: missing, quarantined or a record."""
-        for entry in self.data.quarantined:
+        """Hold what became of the table's rows against each other: missing, left out or a record."""
+        left_out = (*self.data.quarantined, *self.data.excluded)
+        for entry in left_out:
             if entry.image_id in self._places:
                 self.faults.append(
-                    f"{self.data.location}: {entry.image_id} is quarantined ({entry.reason}), but stands as "
+                    f"{self.data.location}: {entry.image_id} is left out ({entry.reason}), but stands as "
                     f"{self._places[entry.image_id]}: {_ANEW}"
                 )
-        source, quarantined = self.data.source, len(self.data.quarantined)
+        source = self.data.source
         if not self._all_whole() or not {"rows", "missing"} <= source.keys():
             return
         images = sum(len(account.labels) for account in self.accounts.values())
-        if source["rows"] != source["missing"] + quarantined + images:
+        if source["rows"] != source["missing"] + len(left_out) + images:
             self.faults.append(
                 f"{self.data.location}: {source['rows']} rows in the label table, but {source['missing']} "
-                f"images missing, {quarantined} quarantined and {images} in the records: {_ANEW}"
+                f"images missing, {len(left_out)} left out and {images} in the records: {_ANEW}"
             )
 
     def _all_whole(self) -> bool:

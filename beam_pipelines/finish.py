@@ -5,24 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from beam_pipelines import card
+from beam_pipelines import card, duplicates
+from beam_pipelines.notes import ShardNote
 from beam_pipelines.plan import Request
-from beam_pipelines.shards import ShardNote
-from records import index, pixels, storage
+from records import class_weights, index, pixels, storage
 from records.errors import ImageError
 from records.labels import FINDINGS
 from records.manifest import (
     CARD_NAME,
     FILE_NAME,
     LICENCE,
+    ODDITIES_NAME,
     QUARANTINE_NAME,
+    LeftOut,
     Manifest,
-    Quarantined,
     Split,
     StoredFile,
     crc32c,
@@ -31,39 +33,30 @@ from records.splits import SPLITS
 
 
 def finish(
-    notes: dict[str, list[ShardNote]], request: Request, output: str, max_quarantined: float
+    notes: dict[str, list[ShardNote]], request: Request, excluded: Mapping[str, str], output: str
 ) -> Manifest:
     """Write what belongs beside the shards; the manifest last.
 
     Args:
         notes: of every shard, by split, in the shards' order.
         request: what was asked for.
+        excluded: the images that lists leave out, with the reasons.
         output: the data set's folder or prefix.
-        max_quarantined: share of the images that may be unreadable.
-
-    Raises:
-        ImageError: more images than that were unreadable; nothing but the quarantine list is written.
     """
     flat = [note for split in SPLITS for note in notes[split]]
-    quarantined = tuple(
-        sorted((entry for note in flat for entry in note.quarantined), key=lambda e: e.image_id)
-    )
-    _write_quarantine(quarantined, output)
-    check_quarantined(quarantined, sum(note.shard.records for note in flat), output, max_quarantined)
+    splits = {split: _split(split, notes[split], output) for split in SPLITS}
+    train = splits["train"]
     manifest = Manifest(
         source=request.source,
         split=request.split,
-        image={
-            "side_px": request.pixels.side_px,
-            "stored_channels": request.pixels.stored_channels,
-            "encoding": "raw",
-            "resize_kernel": pixels.RESIZE_KERNEL,
-            "records_per_shard": request.records_per_shard,
-        },
+        image=_image(request),
         statistics=statistics(notes["train"], request.pixels.side_px),
-        splits={split: _split(split, notes[split], output) for split in SPLITS},
+        splits=splits,
         patients_in_two_splits=patients_in_two_splits(notes),
-        quarantined=quarantined,
+        quarantined=quarantined(flat),
+        excluded=tuple(LeftOut(image_id, reason) for image_id, reason in sorted(excluded.items())),
+        oddities=_write_oddities(flat, output),
+        class_weights=class_weights.balanced(train.positives, train.images),
         versions=request.versions,
         request_sha256=request.sha256,
         licence="Phantom data: drawn by this project, no patients." if request.source["phantom"] else LICENCE,
@@ -74,13 +67,27 @@ def finish(
     return manifest
 
 
+def _image(request: Request) -> dict[str, Any]:
+    settings = request.pixels
+    quality = {} if settings.jpeg_quality is None else {"jpeg_quality": settings.jpeg_quality}
+    return {
+        "side_px": settings.side_px,
+        "stored_channels": settings.stored_channels,
+        "encoding": settings.encoding,
+        **quality,
+        "resize_kernel": pixels.RESIZE_KERNEL,
+        "records_per_shard": request.records_per_shard,
+    }
+
+
 def statistics(notes: Sequence[ShardNote], side_px: int) -> dict[str, Any]:
     """Return mean and population deviation of all training pixels (0 to 255), from exact integer sums."""
     count = sum(note.shard.records for note in notes) * side_px * side_px
     if not count:
         return {"mean": None, "deviation": None, "pixels": 0}
-    total = sum(note.pixel_sum for note in notes)
-    squares = sum(note.pixel_square_sum for note in notes)
+    # Python's integers: 112,120 sums of a picture's squares fit 64 bits only just.
+    total = sum(sum(note.pixel_sums.tolist()) for note in notes)
+    squares = sum(sum(note.pixel_square_sums.tolist()) for note in notes)
     # In integers up to the last division: nothing cancels.
     variance = (squares * count - total * total) / (count * count)
     return {"mean": total / count, "deviation": math.sqrt(variance), "pixels": count}
@@ -127,24 +134,53 @@ def _distinct(notes: Sequence[ShardNote]) -> np.ndarray:
     return np.unique(np.concatenate([note.patient_ids for note in notes] or [np.empty(0, np.int64)]))
 
 
-def _write_quarantine(quarantined: Sequence[Quarantined], output: str) -> None:
+def quarantined(notes: Iterable[ShardNote], copies: Iterable[LeftOut] = ()) -> tuple[LeftOut, ...]:
+    """Return the images that failed a check, by name: those that the notes name, and copies of others."""
+    entries = (entry for note in notes for entry in note.quarantined)
+    return tuple(sorted((*entries, *copies), key=lambda entry: entry.image_id))
+
+
+def write_quarantine(entries: Iterable[LeftOut], output: str) -> None:
+    """Write the list of the images that failed a check, `quarantine.csv`."""
+    rows = [(entry.image_id, entry.reason) for entry in entries]
+    _write_csv(storage.join(output, QUARANTINE_NAME), "reason", rows)
+
+
+def _write_oddities(notes: Iterable[ShardNote], output: str) -> dict[str, int]:
+    """List the images that are unusual, `oddities.csv`; return how many are so in which way."""
+    rows = sorted(entry for note in notes for entry in note.oddities)
+    _write_csv(storage.join(output, ODDITIES_NAME), "oddity", rows)
+    return dict(sorted(Counter(oddity for _, oddity in rows).items()))
+
+
+def _write_csv(location: str, column: str, rows: Iterable[tuple[str, str]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["Image Index", "reason"])
-    writer.writerows([entry.image_id, entry.reason] for entry in quarantined)
-    storage.write_bytes(storage.join(output, QUARANTINE_NAME), text.getvalue().encode())
+    writer.writerow(["Image Index", column])
+    writer.writerows(rows)
+    storage.write_bytes(location, text.getvalue().encode())
 
 
-def check_quarantined(
-    quarantined: Sequence[Quarantined], records: int, output: str, max_quarantined: float
-) -> None:
-    total = records + len(quarantined)
-    if not quarantined or len(quarantined) <= max_quarantined * total:
+def check_quarantined(entries: Sequence[LeftOut], images: int, output: str, max_quarantined: float) -> None:
+    """Refuse to go on when too many images failed.
+
+    Args:
+        entries: those that failed.
+        images: all that were to be converted.
+        output: where `quarantine.csv` stands.
+        max_quarantined: share of the images that may fail.
+
+    Raises:
+        ImageError: more than that failed.
+    """
+    if len(entries) <= max_quarantined * images:
         return
-    first = quarantined[0]
+    first = entries[0]
+    copies = sum(entry.reason.startswith(duplicates.REASON) for entry in entries)
+    advice = f" ({copies:,} are copies of others, which --allow_duplicates would keep)" if copies else ""
     raise ImageError(
-        f"{len(quarantined):,} of {total:,} images can't be read, more than "
+        f"{len(entries):,} of {images:,} images failed the checks, more than "
         f"--max_quarantined={max_quarantined:g} allows: {first.image_id}: {first.reason}; "
-        f"all are listed in {storage.join(output, QUARANTINE_NAME)}: mend them, "
+        f"all are listed in {storage.join(output, QUARANTINE_NAME)}{advice}: mend them, "
         "or raise --max_quarantined and add --resume"
     )

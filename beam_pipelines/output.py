@@ -10,16 +10,18 @@ import contextlib
 import fcntl
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from beam_pipelines import plan, shards
+from beam_pipelines import archives, notes, plan
 from beam_pipelines.finish import check_quarantined
 from records import manifest, storage
 from records.errors import ImageError, ManifestError, ShardError
 from records.splits import SPLITS
 
-REQUEST_NAME = f"{shards.WORK_FOLDER}/request.json"
+REQUEST_NAME = f"{notes.WORK_FOLDER}/request.json"
 LOCK_NAME = "lock"
+CONVERSION_NAME = "conversion.json"
 
 
 def is_finished(output: str, request: plan.Request, *, resume: bool, max_quarantined: float) -> bool:
@@ -35,14 +37,15 @@ def is_finished(output: str, request: plan.Request, *, resume: bool, max_quarant
         _check_unfinished(output, request, resume=resume)
         return False
     found = manifest.load(location)
-    if found.request_sha256 != request.sha256:
+    if not _answers(found, request, output):
         raise ManifestError(
             f"{output}: holds another data set ({_difference(found, request)}); "
             "choose another --output or delete it"
         )
     try:
         _check_whole(found, read=resume)
-        check_quarantined(found.quarantined, _images(found), output, max_quarantined)
+        images = _images(found) + len(found.quarantined)
+        check_quarantined(found.quarantined, images, output, max_quarantined)
     except (ShardError, ImageError):
         if not resume:
             raise
@@ -68,7 +71,7 @@ def locked(output: str) -> Iterator[None]:
     if storage.is_s3(output):
         yield
         return
-    path = Path(output, shards.WORK_FOLDER, LOCK_NAME)
+    path = Path(output, notes.WORK_FOLDER, LOCK_NAME)
     storage.make_folder(str(path.parent))
     with path.open("w") as file:
         try:
@@ -99,11 +102,12 @@ def check_claim(output: str, request: plan.Request) -> None:
 def clear_away(output: str, items: Sequence[plan.ShardItem]) -> None:
     """Remove the notes, and what workers that were killed left half-written."""
     for item in items:
-        storage.delete(shards.note_location(item, output))
+        storage.delete(notes.location(item, output))
+    archives.clear_spool(output)
     storage.delete(storage.join(output, REQUEST_NAME))
     if storage.is_s3(output):
         return
-    work = Path(output, shards.WORK_FOLDER)
+    work = Path(output, notes.WORK_FOLDER)
     ours = [work, *(folder / split for folder in (work, Path(output)) for split in SPLITS), Path(output)]
     for folder in ours:
         for scratch in folder.glob(f".*{storage.SCRATCH_SUFFIX}"):
@@ -137,20 +141,39 @@ def _entries(output: str) -> list[str]:
         return [storage.name(stored.location) for stored in storage.list_files(output)]
     if not Path(output).is_dir():
         return []
-    work = Path(output, shards.WORK_FOLDER)
-    only_lock = work.is_dir() and {path.name for path in work.iterdir()} <= {LOCK_NAME}
+    work = Path(output, notes.WORK_FOLDER)
+    # A conversion that was killed while it claimed the folder leaves no more than this.
+    empty = work.is_dir() and all(
+        path.name == LOCK_NAME or path.name.endswith(storage.SCRATCH_SUFFIX) for path in work.iterdir()
+    )
     return sorted(
-        path.name for path in Path(output).iterdir() if not (path.name == shards.WORK_FOLDER and only_lock)
+        path.name for path in Path(output).iterdir() if not (path.name == notes.WORK_FOLDER and empty)
     )
 
 
 def _claimed_by(output: str) -> str | None:
     """Return the request that an unfinished conversion answers; an empty text where that can't be read."""
-    location = storage.join(output, REQUEST_NAME)
+    return _sha256_in(storage.join(output, REQUEST_NAME), "sha256")
+
+
+def _answers(found: manifest.Manifest, request: plan.Request, output: str) -> bool:
+    """Tell whether a finished data set is what is asked for."""
+    same = request.sha256 in (found.request_sha256, _recorded_claim(output))
+    asked = {key: request.source[key] for key in plan.MENDABLE if request.source[key] is not None}
+    return same and all(found.source.get(key) == value for key, value in asked.items())
+
+
+def _recorded_claim(output: str) -> str | None:
+    """Return what a finished conversion was asked for, by which archives are known that aren't read again."""
+    return _sha256_in(storage.join(output, CONVERSION_NAME), "claim_sha256")
+
+
+def _sha256_in(location: str, key: str) -> str | None:
+    """Return a key of a JSON file: None where there is no file, an empty text where it can't be read."""
     if not storage.exists(location):
         return None
     try:
-        return str(json.loads(storage.read_bytes(location))["sha256"])
+        return str(json.loads(storage.read_bytes(location))[key])
     except (ValueError, KeyError, TypeError):
         return ""
 
@@ -172,7 +195,8 @@ def _difference(found: manifest.Manifest, request: plan.Request) -> str:
     """Say in what a data set differs from what is asked for."""
     asked = {
         **request.split,
-        **{key: value for key, value in request.source.items() if key != "table"},
+        **{key: value for key, value in request.source.items() if key != "table" and value is not None},
+        **{key: value for key, value in asdict(request.pixels).items() if value is not None},
         "records_per_shard": request.records_per_shard,
         "versions": request.versions,
     }

@@ -1,4 +1,4 @@
-"""The Beam pipeline: work items -> published shards, on any runner."""
+"""The Beam pipeline: work items -> files, on any runner."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import create_runner
 
-from beam_pipelines.plan import PixelSettings, ShardItem
-from beam_pipelines.shards import write_shard
 from records.errors import UsageError, WorkerError
 
 # Named, because `DirectRunner` first tries to fetch another runner. It starts processes, not threads:
@@ -24,21 +23,13 @@ from records.errors import UsageError, WorkerError
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 
-def run(
-    items: Sequence[ShardItem],
-    *,
-    output: str,
-    settings: PixelSettings,
-    progress_folder: str,
-    beam_flags: Sequence[str],
-) -> None:
-    """Write the shards and wait until they are written.
+def run(work: Callable[[Any], str], items: Sequence[Any], beam_flags: Sequence[str]) -> None:
+    """Do the work of each item and wait until all is done.
 
     Args:
-        items: the work, one item a shard.
-        output: the data set's folder or prefix.
-        settings: how pictures are stored.
-        progress_folder: where workers on this machine leave their counts.
+        work: a function of a module, or a partial of one, so that workers find it by name; it leaves its
+            result in a file and returns where.
+        items: one each; they travel, so they hold references and no pixels.
         beam_flags: Beam's flags; without `--runner`, local processes, one for each usable core.
     """
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
@@ -46,9 +37,8 @@ def run(
     with _worker_deaths_noticed(), beam.Pipeline(options=options) as pipeline:
         (
             pipeline
-            | "List shards" >> beam.Create(list(items))  # ShardItem
-            | "Write shards"
-            >> beam.Map(write_shard, output, settings, progress_folder)  # str: the shard's path
+            | "List work items" >> beam.Create(list(items))
+            | "Do work items" >> beam.Map(work)  # str: where the result is
         )
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -17,12 +18,26 @@ import numpy as np
 from records.splits import SPLITS
 from records.table import ImageTable
 
+# Keys of a request's source that a resumed conversion may change, and a finished data set may not.
+MENDABLE = ("files_sha256", "duplicates_allowed")
+
+
+class File(Protocol):
+    """An image that can be read: where it lies, and its size."""
+
+    @property
+    def location(self) -> str: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
 
 class ImageRow(NamedTuple):
     """One image and what the table says of it."""
 
     image_id: str
     location: str
+    size_bytes: int
     patient_id: int
     labels: bytes
     view: str
@@ -41,10 +56,12 @@ class ShardItem(NamedTuple):
 
 @dataclass(frozen=True)
 class PixelSettings:
-    """How pictures are stored."""
+    """How pictures are stored; `jpeg_quality` is None unless the encoding is jpeg."""
 
     side_px: int = 320
     stored_channels: int = 1
+    encoding: str = "raw"
+    jpeg_quality: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,13 +77,18 @@ class Request:
 
     @property
     def sha256(self) -> str:
-        """Name of this request; what the table's file is called is no part of it, what it holds is."""
+        """Name of this request: an unfinished conversion goes on only with the same one.
+
+        What the table's file is called is no part of it, what it holds is. Nor is what a resumed conversion
+        may mend: image files of other sizes (their shards are made anew) and whether copies stay.
+        """
         values = asdict(self)
-        del values["source"]["table"]
+        for key in ("table", *MENDABLE):
+            del values["source"][key]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def hash_names(names: list[str]) -> str:
+def hash_names(names: Iterable[str]) -> str:
     """Hash a list of names, in its order."""
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
@@ -79,7 +101,7 @@ def library_versions() -> dict[str, str]:
 def shard_items(
     table: ImageTable,
     assignment: np.ndarray,
-    images: dict[str, str],
+    images: Mapping[str, File],
     *,
     records_per_shard: int,
     seed: int,
@@ -89,7 +111,7 @@ def shard_items(
     Args:
         table: the label table, N rows.
         assignment: (N,) index into `SPLITS`.
-        images: location by image name; rows without one are left out.
+        images: the files by image name; rows without one are left out.
         records_per_shard: at most so many in a shard; a split's shards differ by one record at most.
         seed: of the spreading.
 
@@ -115,11 +137,12 @@ def _path(split: str, number: int, count: int) -> str:
     return f"{split}/{split}-{number:05d}-of-{count:05d}.tfrecord"
 
 
-def _row(table: ImageTable, row: int, images: dict[str, str]) -> ImageRow:
+def _row(table: ImageTable, row: int, images: Mapping[str, File]) -> ImageRow:
     image_id = str(table.image_ids[row])
     return ImageRow(
         image_id=image_id,
-        location=images[image_id],
+        location=images[image_id].location,
+        size_bytes=images[image_id].size_bytes,
         patient_id=int(table.patient_ids[row]),
         labels=table.labels[row].tobytes(),
         view=str(table.view[row]),

@@ -18,12 +18,12 @@ _LINE_EVERY_S = 10.0
 
 
 @contextlib.contextmanager
-def watch(what: str, total: int, count: Callable[[], int]) -> Iterator[None]:
+def watch(what: str, total: int | None, count: Callable[[], int]) -> Iterator[None]:
     """Show `count()` of `total` while the block runs.
 
     Args:
         what: is being done, such as `converting`.
-        total: images in all.
+        total: images in all, None where nobody knows yet.
         count: returns the images done so far; called a few times a second from another thread.
     """
     stop = threading.Event()
@@ -58,7 +58,7 @@ def quiet_workers() -> Iterator[None]:
         sys.stderr = real
 
 
-def _bar(what: str, total: int, count: Callable[[], int], stop: threading.Event) -> None:
+def _bar(what: str, total: int | None, count: Callable[[], int], stop: threading.Event) -> None:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -76,12 +76,13 @@ def _bar(what: str, total: int, count: Callable[[], int], stop: threading.Event)
             bar.update(task, completed=done, rate=f"{done / (time.monotonic() - start):.0f} images/s")
 
 
-def _lines(what: str, total: int, count: Callable[[], int], stop: threading.Event) -> None:
+def _lines(what: str, total: int | None, count: Callable[[], int], stop: threading.Event) -> None:
     start = time.monotonic()
     running = True
     while running:
         running = not stop.wait(_LINE_EVERY_S)
         done, elapsed_s = count(), time.monotonic() - start
         rate = done / elapsed_s
-        left = f", {(total - done) / rate:.0f} s left" if running and rate else ""
-        print(f"{what}: {done:,} of {total:,} images, {rate:.0f} images/s{left}", file=sys.stderr, flush=True)
+        of = "" if total is None else f" of {total:,}"
+        left = f", {(total - done) / rate:.0f} s left" if total is not None and running and rate else ""
+        print(f"{what}: {done:,}{of} images, {rate:.0f} images/s{left}", file=sys.stderr, flush=True)

@@ -140,7 +140,7 @@ def test_a_quarantined_image_that_is_a_record_is_found(data_folder, capsys):
 
     _change_manifest(data_folder, change)
     (fault,) = _faults(data_folder, capsys)
-    assert "00000001_000.png is quarantined (damaged PNG), but stands as " in fault
+    assert "00000001_000.png is left out (damaged PNG), but stands as " in fault
 
 
 @pytest.mark.parametrize("key", ["rows", "missing"])
@@ -148,7 +148,7 @@ def test_rows_of_the_table_that_went_nowhere_are_found(data_folder, capsys, key)
     _change_manifest(data_folder, lambda values: values["source"].update({key: values["source"][key] + 1}))
     (fault,) = _faults(data_folder, capsys)
     assert "rows in the label table, but" in fault
-    assert "0 quarantined and 60 in the records" in fault
+    assert "0 left out and 60 in the records" in fault
 
 
 def test_statistics_that_are_null_though_there_are_pixels_are_a_fault(data_folder, capsys):

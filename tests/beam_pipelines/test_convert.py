@@ -128,7 +128,7 @@ def test_a_text_file_called_png_is_quarantined_with_its_reason_and_stops_the_con
     victim.write_text("not a picture")
     output = tmp_path / "out"
     line = error_of(capsys, own_drawn.arguments(output), 1)
-    assert "1 of 60 images can't be read" in line
+    assert "1 of 60 images failed the checks" in line
     assert "00000003_001.png: not a PNG" in line
     assert not (output / manifest.FILE_NAME).exists()
     with (output / manifest.QUARANTINE_NAME).open() as file:

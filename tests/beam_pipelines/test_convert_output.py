@@ -16,6 +16,7 @@ import pytest
 from conversions import error_of, tree_of
 
 from beam_pipelines import convert
+from beam_pipelines import output as outputs
 from records import manifest
 
 
@@ -60,11 +61,42 @@ def test_a_killed_conversion_resumes_to_the_same_bytes(drawn, converted, tmp_pat
     } == tree_of(converted)
 
 
-def _wait_for(condition, limit_s: float = 60.0) -> None:
+def _wait_for(condition, limit_s: float = 60.0, every_s: float = 0.01) -> None:
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end
-        time.sleep(0.01)
+        time.sleep(every_s)
+
+
+def _kill_after_a_new_file(command: list[str], output: Path) -> bool:
+    """Start a command, kill it as soon as it has put a file into its output; tell whether it was running."""
+    before = {path for path in output.rglob("*") if path.is_file()}
+
+    def more() -> bool:
+        return process.poll() is not None or any(
+            path.is_file() and path not in before for path in output.rglob("*[!k]")
+        )
+
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        try:
+            _wait_for(more, every_s=0.0005)
+        finally:
+            running = process.poll() is None
+            process.kill()
+    return running
+
+
+@pytest.mark.slow
+def test_a_conversion_killed_ten_times_over_ends_with_the_bytes_of_an_undisturbed_one(drawn, tmp_path):
+    undisturbed, output = tmp_path / "undisturbed", tmp_path / "out"
+    assert convert.main(drawn.arguments(undisturbed, records_per_shard=4)) == 0
+    flags = drawn.arguments(output, records_per_shard=4, resume=True)
+    command = [sys.executable, "-m", "beam_pipelines.convert", *flags]
+    kills = [_kill_after_a_new_file(command, output) for _ in range(10)]
+    assert kills == [True] * 10
+    assert not (output / manifest.FILE_NAME).exists()
+    assert convert.main(flags) == 0
+    assert tree_of(output) == tree_of(undisturbed)
 
 
 def test_hidden_files_of_others_are_neither_overlooked_nor_removed(drawn, tmp_path, capsys):
@@ -79,8 +111,6 @@ def test_hidden_files_of_others_are_neither_overlooked_nor_removed(drawn, tmp_pa
 
 
 def test_a_second_conversion_into_one_folder_is_refused(drawn, converted, tmp_path, capsys):
-    from beam_pipelines import output as outputs
-
     with outputs.locked(str(tmp_path / "out")):
         assert "another conversion is writing here" in error_of(capsys, drawn.arguments(tmp_path / "out"), 1)
     assert convert.main(drawn.arguments(tmp_path / "out")) == 0
@@ -114,7 +144,7 @@ def test_a_resumed_conversion_counts_only_what_it_made_itself(drawn, converted, 
     output = tmp_path / "out"
     _unfinished(drawn, converted, output)
     assert convert.main(drawn.arguments(output, resume=True)) == 0
-    assert json.loads((output / convert.CONVERSION_NAME).read_text())["images_converted"] == 0
+    assert json.loads((output / outputs.CONVERSION_NAME).read_text())["images_converted"] == 0
 
 
 @pytest.mark.parametrize("damage", ["missing", "flipped"])
@@ -158,6 +188,7 @@ def test_a_worker_that_is_killed_ends_the_conversion_with_one_line(drawn, conver
     flags = drawn.arguments(
         tmp_path / "out", images=many, labels=tmp_path / "many.csv", split="random", fractions="0.6,0.2,0.2",
         train_val_list=None, test_list=None, direct_running_mode=None, direct_num_workers=2,
+        allow_duplicates=True,
     )  # fmt: skip
     command = [sys.executable, "-m", "beam_pipelines.convert", *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:

@@ -1,0 +1,31 @@
+"""A location string, as a work item holds it -> one checked picture, wherever the image lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from beam_pipelines import archives, stores, zips
+from beam_pipelines.checked import CheckedImage, check
+from beam_pipelines.image_files import check_size
+
+
+def load(location: str, side_px: int) -> CheckedImage:
+    """Read, check and reduce one image.
+
+    Args:
+        location: of a file or object, or a reference to a member of a zip or to an image of a spool.
+        side_px: rows and columns of the result.
+
+    Raises:
+        ImageError: this image is bad; the message is the reason.
+        StorageError: its store fails; the cause is a FileNotFoundError where a single file or object is gone.
+    """
+    if archives.is_reference(location):
+        return archives.load(location, side_px)
+    return check(zips.read_image(location) if zips.is_reference(location) else _read_file(location), side_px)
+
+
+def _read_file(location: str) -> bytes:
+    if "://" not in location and Path(location).is_file():  # of an object, the size would cost a request
+        check_size(Path(location).stat().st_size)
+    return bytes(stores.of(location).read_bytes(location))
