@@ -5,8 +5,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ENGINE = ["tensorflow>=2.18", "keras>=3.8", "matplotlib>=3.8", "Jinja2>=3.1", "rich>=13"]
+GCP = ["apache-beam[gcp]>=2.76"]
 BEAM = ["apache-beam>=2.76", "rich>=13", "urllib3>=2", "xxhash>=3"]
-TEST = ["pytest>=8", "hypothesis>=6.100", "moto[s3,server]>=5", "scikit-learn>=1.4"]
+TEST = ["pytest>=8", "hypothesis>=6.100", "moto[s3,server]>=5", "scikit-learn>=1.4", "gcp-storage-emulator>=2024.8"]
 DEV = ["ruff==0.17.6", "mypy>=1.10", "pandas-stubs", "types-PyYAML", "types-protobuf", "build"]
 
 setup(
@@ -33,9 +34,10 @@ setup(
     extras_require={
         "engine": ENGINE,
         "beam": BEAM,
+        "gcp": [*BEAM, *GCP],
         "gpu": ["tensorflow[and-cuda]>=2.18", *ENGINE],
         "test": TEST,
-        "dev": [*ENGINE, *BEAM, *TEST, *DEV],
+        "dev": [*ENGINE, *BEAM, *GCP, *TEST, *DEV],
     },
     entry_points={"console_scripts": ["engine=engine.cli:main"]},
     classifiers=[

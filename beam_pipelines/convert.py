@@ -122,6 +122,7 @@ def _read_archives(
     listing: sources.Listing, found: argparse.Namespace, beam_flags: list[str]
 ) -> dict[str, sources.Found]:
     """Read the archives that no earlier run has read; return all images by name."""
+    archives.clear_partial(found.output)
     spool = functools.partial(archives.spool, output=found.output, side_px=found.image_side)
     _in_workers("reading archives", spool, listing.archives, None, beam_flags)
     spooled = []
