@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean-demo
+.PHONY: help setup demo test check bench clean-demo prism flink-job-server
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -54,6 +54,14 @@ clean-demo: ## remove what the demo made
 
 test: $(VENV)/.ready-test ## run all tests (NIH_SAMPLE_DIR=folder adds those on real images)
 	@$(BIN)/python -m pytest
+
+prism: $(VENV)/.ready-run ## Beam's Prism runner as .venv/bin/prism (needs Go)
+	GOBIN="$$PWD/$(BIN)" go install "github.com/apache/beam/sdks/v2/go/cmd/prism@v$$($(BIN)/pip show apache-beam | \
+	  sed -n 's/^Version: //p')"
+
+flink-job-server: ## Beam's Flink job server as .venv/share/flink/flink-job-server.jar (needs Maven and Java 17)
+	mvn -q -B -Dstyle.color=never -f .ci/flink/pom.xml -Doutput="$$PWD/$(VENV)/share/flink" \
+	  dependency:copy-dependencies jar:jar
 
 check: $(VENV)/.ready-test ## lint, format and types
 	@$(BIN)/ruff check .

@@ -6,8 +6,14 @@ from setuptools import find_packages, setup
 
 ENGINE = ["tensorflow>=2.18", "keras>=3.8", "matplotlib>=3.8", "Jinja2>=3.1", "rich>=13"]
 GCP = ["apache-beam[gcp]>=2.76"]
-BEAM = ["apache-beam>=2.76", "rich>=13", "urllib3>=2", "xxhash>=3"]
-TEST = ["pytest>=8", "hypothesis>=6.100", "moto[s3,server]>=5", "scikit-learn>=1.4", "gcp-storage-emulator>=2024.8"]
+BEAM = ["apache-beam>=2.76", "rich>=13", "urllib3>=2"]
+TEST = [
+    "pytest>=8",
+    "hypothesis>=6.100",
+    "moto[s3,server]>=5",
+    "gcp-storage-emulator>=2024.8",
+    "scikit-learn>=1.4",
+]
 DEV = ["ruff==0.17.6", "mypy>=1.10", "pandas-stubs", "types-PyYAML", "types-protobuf", "build"]
 
 setup(
@@ -30,6 +36,7 @@ setup(
         "kornia-rs>=0.1.11",
         "opencv-python-headless>=4.10",
         "PyYAML>=6",
+        "xxhash>=3",
     ],
     extras_require={
         "engine": ENGINE,

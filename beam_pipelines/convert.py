@@ -36,7 +36,7 @@ from beam_pipelines import (
 )
 from beam_pipelines.progress import quiet_workers, watch
 from records import manifest, splits, storage
-from records.errors import CxrError, ManifestError
+from records.errors import CxrError, ManifestError, UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +63,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         CxrError: anything in flags, inputs or output that the user can mend.
     """
     found, beam_flags = flags.parse(argv)
-    check_beam_flags(beam_flags)  # before a damaged data set gives up its manifest to be made anew
+    check_beam_flags(found, beam_flags)  # before a damaged data set gives up its manifest to be made anew
     start = time.monotonic()
     asked = inputs.read(found)
     listing = asked.listing
@@ -98,7 +98,9 @@ def _convert(
     converted = prepared.images - done_before
     _in_workers(
         "converting",
-        functools.partial(shards.write_shard, output=found.output, settings=pixels),
+        functools.partial(
+            shards.write_shard, output=found.output, settings=pixels, versions=prepared.request.versions
+        ),
         prepared.items,
         prepared.images,
         beam_flags,
@@ -203,13 +205,22 @@ def _print_summary(made: manifest.Manifest, converted: int, elapsed_s: float) ->
     )
 
 
-def check_beam_flags(beam_flags: Sequence[str]) -> None:
-    """Refuse flags that neither this command nor Beam knows; Beam itself would drop them silently."""
+def check_beam_flags(found: argparse.Namespace, beam_flags: Sequence[str]) -> None:
+    """Refuse flags that neither this command nor Beam knows; Beam itself would drop them silently.
+
+    Raises:
+        UsageError: the first of them, or a place that the runner's workers can't reach.
+    """
     if not beam_flags:
         return
     from beam_pipelines import pipeline
 
     pipeline.check_flags(beam_flags)
+    local = [place for place in (*found.images, found.output) if "://" not in place]
+    if local and pipeline.is_elsewhere(beam_flags):
+        raise UsageError(
+            f"{local[0]}: workers on Dataflow can't reach a local path; expected s3://bucket/prefix"
+        )
 
 
 if __name__ == "__main__":

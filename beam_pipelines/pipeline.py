@@ -7,23 +7,31 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import create_runner
+import grpc
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 
 from records.errors import UsageError, WorkerError
 
 # Named, because `DirectRunner` first tries to fetch another runner. It starts processes, not threads:
 # the PNG decoder holds the interpreter's lock.
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+# What else people call it.
+_LOCAL_NAMES = ("directrunner", "fnapirunner")
+# Beam starts their job server on this machine, and their workers as threads of this process unless told to
+# start processes.
+_JOB_SERVER_NAMES = ("prismrunner", "flinkrunner")
 
 
-def run(work: Callable[[Any], str], items: Sequence[Any], beam_flags: Sequence[str]) -> None:
+def run(work: Callable[[Any], str], items: Sequence[Any], beam_flags: Sequence[str]) -> PipelineResult:
     """Do the work of each item and wait until all is done.
 
     Args:
@@ -31,15 +39,82 @@ def run(work: Callable[[Any], str], items: Sequence[Any], beam_flags: Sequence[s
             result in a file and returns where.
         items: one each; they travel, so they hold references and no pixels.
         beam_flags: Beam's flags; without `--runner`, local processes, one for each usable core.
+
+    Returns:
+        What the runner says of the job, which is done.
+
+    Raises:
+        WorkerError: the runner can't be started, or it or one of its workers died.
     """
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    options = PipelineOptions([*local_flags(len(items), beam_flags), *beam_flags])
-    with _worker_deaths_noticed(), beam.Pipeline(options=options) as pipeline:
+    name = _named_runner(beam_flags)
+    _quiet_beam(name)
+    options = PipelineOptions([*default_flags(len(items), beam_flags), *beam_flags])
+    runner = create_runner(LOCAL_RUNNER if _is_local(name) else name)
+    with (
+        _worker_deaths_noticed(),
+        _runner_errors(name),
+        _job_server_stopped(runner),
+        beam.Pipeline(runner=runner, options=options) as pipeline,
+    ):
         (
             pipeline
             | "List work items" >> beam.Create(list(items))
             | "Do work items" >> beam.Map(work)  # str: where the result is
         )
+    return pipeline.result
+
+
+def _quiet_beam(name: str) -> None:
+    """Keep off the screen what Beam says at length of a failure that it raises as well."""
+    raises_all = _is_local(name) or name.lower() in _JOB_SERVER_NAMES
+    for logger in (logging.getLogger(), logging.getLogger("apache_beam")):
+        logger.setLevel(logging.CRITICAL if raises_all else logging.ERROR)
+
+
+@contextlib.contextmanager
+def _runner_errors(name: str) -> Iterator[None]:
+    """Say in one line what keeps a named runner from its work; an error in our own code keeps its traceback.
+
+    Raises:
+        WorkerError: from within the block.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, NotImplementedError, ImportError, OSError, grpc.RpcError) as error:
+        text = str(error)
+        if _is_local(name) or "Traceback" in text:
+            raise
+        if isinstance(error, grpc.RpcError):
+            text = f"the job server broke off ({getattr(error, 'details', str)()}); are its workers there?"
+        raise WorkerError(f"--runner={name}: {text}; when it is mended, add --resume") from error
+
+
+@contextlib.contextmanager
+def _job_server_stopped(runner: PipelineRunner) -> Iterator[None]:
+    """Stop the job server that a runner starts; Beam does so at exit only, which a failed command skips.
+
+    Beam starts worker processes as `python`; meanwhile that is this interpreter, activated or not.
+    """
+    if not hasattr(runner, "default_job_server"):
+        yield
+        return
+    make, made = runner.default_job_server, []
+    usual_path, usual_handler = os.environ.get("PATH", os.defpath), signal.getsignal(signal.SIGINT)
+
+    def keep(options: PipelineOptions) -> Any:
+        made.append(make(options))
+        return made[-1]
+
+    runner.default_job_server = keep
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{usual_path}"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = usual_path
+        for server in made:
+            server.stop()
+        if made:  # the server has put its own there, and is only let go with it
+            signal.signal(signal.SIGINT, usual_handler)
 
 
 @contextlib.contextmanager
@@ -90,17 +165,32 @@ def _raise_worker_error(signal_number: int, frame: FrameType | None) -> None:  #
     )
 
 
-def local_flags(items: int, beam_flags: Sequence[str]) -> list[str]:
-    """Return the flags of the local runner, or none where a runner is named."""
-    if any(flag == "--runner" or flag.startswith("--runner=") for flag in beam_flags):
+def default_flags(items: int, beam_flags: Sequence[str]) -> list[str]:
+    """Return what Beam is told unless `beam_flags` say otherwise: workers are processes, and how many."""
+    name = _named_runner(beam_flags)
+    if name.lower() in _JOB_SERVER_NAMES:
+        return ["--experiments=use_loopback_process_worker"]
+    if not _is_local(name):
         return []
-    workers = min(usable_cores(), max(items, 1))
-    flags = [f"--runner={LOCAL_RUNNER}"]
+    flags = []
     if not any(flag.startswith("--direct_num_workers") for flag in beam_flags):
-        flags.append(f"--direct_num_workers={workers}")
+        flags.append(f"--direct_num_workers={min(usable_cores(), max(items, 1))}")
     if not any(flag.startswith("--direct_running_mode") for flag in beam_flags):
         flags.append("--direct_running_mode=multi_processing")
     return flags
+
+
+def _named_runner(beam_flags: Sequence[str]) -> str:
+    return PipelineOptions(list(beam_flags)).view_as(StandardOptions).runner or LOCAL_RUNNER
+
+
+def _is_local(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in _LOCAL_NAMES
+
+
+def is_elsewhere(beam_flags: Sequence[str]) -> bool:
+    """Tell whether the workers run where no path of this machine leads."""
+    return _named_runner(beam_flags).rpartition(".")[2].lower() == "dataflowrunner"
 
 
 def usable_cores() -> int:
@@ -127,9 +217,10 @@ def check_flags(beam_flags: Sequence[str]) -> None:
         raise UsageError(
             f"unknown flag {unknown[0]}; see --help, and Beam's documentation for its runners' flags"
         )
-    if found.runner:
+    if found.runner and not _is_local(found.runner):
         try:
-            create_runner(found.runner)
+            # Made and thrown away: Beam checks a runner's flags when it makes a pipeline for it.
+            beam.Pipeline(runner=create_runner(found.runner), options=PipelineOptions(list(beam_flags)))
         except (ValueError, ImportError, AttributeError) as error:
             raise UsageError(f"--runner={found.runner}: {error}") from error
 

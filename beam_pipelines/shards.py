@@ -15,15 +15,36 @@ import numpy as np
 from beam_pipelines import counters, notes, reading
 from beam_pipelines.checked import FINGERPRINT_BYTES
 from beam_pipelines.notes import ShardNote
-from beam_pipelines.plan import ImageRow, PixelSettings, ShardItem
+from beam_pipelines.plan import ImageRow, PixelSettings, ShardItem, library_versions
 from records import example, index, picture, storage, tfrecord
-from records.errors import ImageError, StorageError
+from records.errors import ImageError, StorageError, WorkerError
 from records.labels import FINDINGS
 from records.manifest import LeftOut, Shard
 
 
-def write_shard(item: ShardItem, output: str, settings: PixelSettings, counter_folder: str = "") -> str:
-    """Do one work item, unless its note and its shard are there already; return the shard's path."""
+def write_shard(
+    item: ShardItem,
+    output: str,
+    settings: PixelSettings,
+    versions: dict[str, str],
+    counter_folder: str = "",
+) -> str:
+    """Do one work item, unless its note and its shard are there already; return the shard's path.
+
+    Args:
+        item: the shard's rows.
+        output: folder or prefix of the data set.
+        settings: how pictures are stored.
+        versions: of the libraries that make the pixels, as the manifest will name them.
+        counter_folder: where the number of images done is left.
+
+    Raises:
+        WorkerError: this worker has other versions.
+        StorageError: the store fails.
+    """
+    here = library_versions()
+    if here != versions:
+        raise WorkerError(f"a worker has {_named(here)}; the launcher {_named(versions)}: install the same")
     if notes.is_done(item, output, settings):
         counters.report(counter_folder, item.path, len(item.rows), len(item.rows))
         return item.path
@@ -120,6 +141,10 @@ class _ShardWriter:
             age_years=row.age_years,
             follow_up=row.follow_up,
         )
+
+
+def _named(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def pixel_sums(grey: np.ndarray) -> tuple[int, int]:

@@ -60,4 +60,4 @@ class RunError(CxrError):
 
 
 class WorkerError(CxrError):
-    """A worker process of a conversion died."""
+    """A conversion's runner can't be used, or it or one of its worker processes died."""

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from conversions import error_of, records_of, tree_of
 
-from beam_pipelines import audit, convert, duplicates, finish
+from beam_pipelines import audit, convert, duplicates, finish, flags, inputs, plan, shards
 from records import manifest
+from records.errors import WorkerError
 
 
 def image_path(source, image_id: str) -> Path:
@@ -85,6 +86,20 @@ def test_a_conversion_killed_after_copies_were_dropped_resumes_to_the_same_bytes
         assert convert.main(with_copies.arguments(output, max_quarantined=0.05, resume=True)) == 130
     assert convert.main(with_copies.arguments(output, max_quarantined=0.05, resume=True)) == 0
     assert tree_of(output) == tree_of(whole)
+
+
+def test_a_worker_with_other_libraries_is_refused(drawn, tmp_path):
+    (item, *_) = _items(drawn)
+    versions = {**plan.library_versions(), "opencv": "1.0"}
+    with pytest.raises(WorkerError, match=r"a worker has numpy .*; the launcher numpy .* opencv 1.0"):
+        shards.write_shard(item, str(tmp_path), plan.PixelSettings(), versions)
+    assert not any(tmp_path.iterdir())
+
+
+def _items(source) -> list[plan.ShardItem]:
+    found, _ = flags.parse(source.arguments("out"))
+    asked = inputs.read(found)
+    return asked.plan_shards(asked.listing.images).items
 
 
 def test_an_image_of_one_value_is_quarantined(own_drawn, tmp_path):
