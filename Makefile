@@ -3,9 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
+# Other projects' writers, for `make bench-convert`, in environments of their own.
+PEERS := .venv-peers
+PEER_PYTHON ?= $(PYTHON)
+PEER_LISTS := $(wildcard tests/benchmarks/peers/*.txt)
+PEERS_READY := $(PEER_LISTS:tests/benchmarks/peers/%.txt=$(PEERS)/%/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean-demo prism flink-job-server
+.PHONY: help setup demo test check bench bench-convert rehearsal real-images clean-demo prism flink-job-server
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -70,3 +75,21 @@ check: $(VENV)/.ready-test ## lint, format and types
 
 bench: $(VENV)/.ready-run ## images/s of the training input beside plain TFRecordDataset and PNGs decoded in the loop
 	@$(BIN)/engine benchmark input --data $(DEMO)/shards/manifest.json --seconds 10
+
+bench-convert: real-images $(VENV)/.ready-run $(PEERS_READY) ## conversion beside a bare pool, one process and peers, 20 min (NIH_SAMPLE_DIR=folder)
+	@$(BIN)/python tests/benchmarks/convert_rate.py --files 20000 --peers $(PEERS)
+
+rehearsal: real-images $(VENV)/.ready-run ## convert 112,120 linked images twice and audit them, 20 min (NIH_SAMPLE_DIR=folder)
+	@$(BIN)/python tests/benchmarks/rehearsal.py
+
+real-images:
+	@test -n "$(NIH_SAMPLE_DIR)" || { echo "error: NIH_SAMPLE_DIR is not set; name a folder with real images in" \
+	  "images/ and the NIH's table and lists in labels/: make ... NIH_SAMPLE_DIR=folder"; exit 2; }
+
+# A peer that can't be installed here is listed as such by the benchmark.
+$(PEERS)/%/.ready: tests/benchmarks/peers/%.txt
+	@echo "installing the peers of $< into $(@D) ..."
+	@$(PEER_PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --upgrade pip
+	@if $(@D)/bin/python -m pip install --quiet --requirement $<; then touch $@; \
+	  else echo "note: not installed: $<"; rm -rf $(@D); fi

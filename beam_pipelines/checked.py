@@ -44,10 +44,16 @@ def check(data: bytes, side_px: int) -> CheckedImage:
     """
     header = pixels.read_header(data)
     grey = pixels.decode_grey(data)
-    darkest = int(grey.min())
-    if darkest == int(grey.max()):
-        raise ImageError(f"every pixel is {darkest}; expected a picture")
-    return CheckedImage(pixels.resize(grey, side_px), _fingerprint(grey), pixels.oddity(header))
+    reduced = pixels.resize(grey, side_px)
+    # One value throughout stays one when reduced: the large picture need only be looked at where the small
+    # one is constant.
+    if _is_constant(reduced) and _is_constant(grey):
+        raise ImageError(f"every pixel is {grey[0, 0]}; expected a picture")
+    return CheckedImage(reduced, _fingerprint(grey), pixels.oddity(header))
+
+
+def _is_constant(grey: np.ndarray) -> bool:
+    return bool(grey.min() == grey.max())
 
 
 def _fingerprint(grey: np.ndarray) -> bytes:

@@ -27,6 +27,7 @@ from beam_pipelines import (
     duplicates,
     finish,
     flags,
+    forked_workers,
     inputs,
     notes,
     output,
@@ -34,6 +35,7 @@ from beam_pipelines import (
     shards,
     sources,
 )
+from beam_pipelines.forked_workers import Workers
 from beam_pipelines.progress import quiet_workers, watch
 from records import manifest, splits, storage
 from records.errors import CxrError, ManifestError, UsageError
@@ -64,6 +66,11 @@ def run(argv: Sequence[str] | None = None) -> int:
     """
     found, beam_flags = flags.parse(argv)
     check_beam_flags(found, beam_flags)  # before a damaged data set gives up its manifest to be made anew
+    with forked_workers.nursery(beam_flags) as workers:
+        return _run(found, workers)
+
+
+def _run(found: argparse.Namespace, workers: Workers) -> int:
     start = time.monotonic()
     asked = inputs.read(found)
     listing = asked.listing
@@ -83,14 +90,14 @@ def run(argv: Sequence[str] | None = None) -> int:
             return 0
         output.claim(found.output, claim)
         if prepared is None:
-            prepared = asked.plan_shards(_read_archives(listing, found, beam_flags))
-        made, converted = _convert(prepared, asked, claim, beam_flags, start)
+            prepared = asked.plan_shards(_read_archives(listing, found, workers))
+        made, converted = _convert(prepared, asked, claim, workers, start)
     _print_summary(made, converted, time.monotonic() - start)
     return 0
 
 
 def _convert(
-    prepared: inputs.Plan, asked: inputs.Inputs, claim: plan.Request, beam_flags: list[str], start: float
+    prepared: inputs.Plan, asked: inputs.Inputs, claim: plan.Request, workers: Workers, start: float
 ) -> tuple[manifest.Manifest, int]:
     """Write the shards and what belongs beside them; return the manifest and the images converted."""
     found, pixels = asked.flags, prepared.request.pixels
@@ -103,7 +110,7 @@ def _convert(
         ),
         prepared.items,
         prepared.images,
-        beam_flags,
+        workers,
     )
     made = [_note(item, found.output, pixels) for item in prepared.items]
     copies = {} if found.allow_duplicates else duplicates.find(made)
@@ -121,12 +128,12 @@ def _convert(
 
 
 def _read_archives(
-    listing: sources.Listing, found: argparse.Namespace, beam_flags: list[str]
+    listing: sources.Listing, found: argparse.Namespace, workers: Workers
 ) -> dict[str, sources.Found]:
     """Read the archives that no earlier run has read; return all images by name."""
     archives.clear_partial(found.output)
     spool = functools.partial(archives.spool, output=found.output, side_px=found.image_side)
-    _in_workers("reading archives", spool, listing.archives, None, beam_flags)
+    _in_workers("reading archives", spool, listing.archives, None, workers)
     spooled = []
     for archive in listing.archives:
         images = archives.find_spool(archive, found.output, found.image_side)
@@ -137,7 +144,7 @@ def _read_archives(
 
 
 def _in_workers(
-    what: str, work: Callable[..., str], items: Sequence[Any], images: int | None, beam_flags: list[str]
+    what: str, work: Callable[..., str], items: Sequence[Any], images: int | None, workers: Workers
 ) -> None:
     """Do the work of each item in Beam's workers, with a progress line."""
     # Beam takes three seconds to import: only when there is something to do.
@@ -147,7 +154,9 @@ def _in_workers(
         counter = functools.partial(counters.total, folder)
         with quiet_workers(), watch(what, images, counter):
             try:
-                pipeline.run(functools.partial(work, counter_folder=folder), items, beam_flags)
+                pipeline.run(
+                    functools.partial(work, counter_folder=folder), items, workers.beam_flags, workers.command
+                )
             except Exception as error:
                 raise _as_our_error(error) from error
 
@@ -225,8 +234,8 @@ def check_beam_flags(found: argparse.Namespace, beam_flags: Sequence[str]) -> No
 
 if __name__ == "__main__":
     code = main()
-    if code:
-        # Beam's threads, cut off from their workers, would fill the screen on the way out.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    # Beam's threads would hold up the way out by half a second, and those cut off from their workers would
+    # fill the screen.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 _SUFFIX = ".count"
 # A number for each image would cost a file operation for each.
-_EVERY = 8
+_EVERY = 32
 
 
 def report(folder: str, item: str, done: int, total: int | None = None) -> None:

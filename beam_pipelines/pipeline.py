@@ -16,8 +16,10 @@ from typing import Any
 
 import apache_beam as beam
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from records.errors import UsageError, WorkerError
 
@@ -31,7 +33,12 @@ _LOCAL_NAMES = ("directrunner", "fnapirunner")
 _JOB_SERVER_NAMES = ("prismrunner", "flinkrunner")
 
 
-def run(work: Callable[[Any], str], items: Sequence[Any], beam_flags: Sequence[str]) -> PipelineResult:
+def run(
+    work: Callable[[Any], str],
+    items: Sequence[Any],
+    beam_flags: Sequence[str],
+    worker_command: str | None = None,
+) -> PipelineResult:
     """Do the work of each item and wait until all is done.
 
     Args:
@@ -39,6 +46,7 @@ def run(work: Callable[[Any], str], items: Sequence[Any], beam_flags: Sequence[s
             result in a file and returns where.
         items: one each; they travel, so they hold references and no pixels.
         beam_flags: Beam's flags; without `--runner`, local processes, one for each usable core.
+        worker_command: starts a worker of the local runner; without it Beam starts its own.
 
     Returns:
         What the runner says of the job, which is done.
@@ -50,6 +58,11 @@ def run(work: Callable[[Any], str], items: Sequence[Any], beam_flags: Sequence[s
     _quiet_beam(name)
     options = PipelineOptions([*default_flags(len(items), beam_flags), *beam_flags])
     runner = create_runner(LOCAL_RUNNER if _is_local(name) else name)
+    if worker_command:
+        options.view_as(
+            DirectOptions
+        ).direct_running_mode = "in_memory"  # which keeps the runner's environment
+        runner = FnApiRunner(SubprocessSDKEnvironment.from_command_string(worker_command))
     with (
         _worker_deaths_noticed(),
         _runner_errors(name),
@@ -136,6 +149,8 @@ def _worker_deaths_noticed() -> Iterator[None]:
     died = False
 
     def notice(arguments: threading.ExceptHookArgs) -> None:
+        if died:
+            return
         if "Worker subprocess exited" in str(arguments.exc_value):
             signal.pthread_kill(main_thread.ident or 0, signal.SIGUSR2)
         else:

@@ -21,7 +21,7 @@ def encode(grey: np.ndarray, *, channels: int, encoding: str, jpeg_quality: int 
         encoding: one of `example.ENCODINGS`.
         jpeg_quality: 1 to 100; jpeg only.
     """
-    image = np.repeat(grey[..., None], channels, axis=-1)
+    image = grey if channels == 1 else np.repeat(grey[..., None], channels, axis=-1)
     if encoding == "raw":
         return image.tobytes()
     if encoding == "png":

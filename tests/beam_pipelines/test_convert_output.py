@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conversions import error_of, tree_of
 
-from beam_pipelines import convert
+from beam_pipelines import convert, forked_workers
 from beam_pipelines import output as outputs
 from records import manifest
 
@@ -163,16 +163,16 @@ def test_resume_mends_a_finished_data_set(drawn, converted, tmp_path, capsys, da
 
 
 def _a_worker_of(launcher: int) -> int:
-    """Return the process id of one of the launcher's workers, whether or not a shell stands between."""
+    """Return the process id of one of the launcher's workers: forked ones have no process below them."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if "sdk_worker_main" in (folder / "cmdline").read_text():
+            if f"{forked_workers.__name__}\0" in (folder / "cmdline").read_text():
                 parents[int(folder.name)] = int(fields[1])
-    children = [child for child, parent in parents.items() if parent == launcher]
-    grandchildren = [child for child, parent in parents.items() if parent in children]
-    return (grandchildren or children)[0]
+    nurseries = [child for child, parent in parents.items() if parent == launcher]
+    keepers = [child for child, parent in parents.items() if parent in nurseries]
+    return next(child for child, parent in parents.items() if parent in keepers)
 
 
 def test_a_worker_that_is_killed_ends_the_conversion_with_one_line(drawn, converted, tmp_path, capsys):
