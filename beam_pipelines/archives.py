@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -24,9 +23,10 @@ import google_crc32c
 import numpy as np
 
 from beam_pipelines import counters, plan, stores, tars
-from beam_pipelines.checked import CheckedImage, check
+from beam_pipelines.checked import FINGERPRINT_BYTES, CheckedImage, check
+from beam_pipelines.claims import WORK_FOLDER
 from beam_pipelines.image_files import Found, check_size
-from beam_pipelines.notes import WORK_FOLDER
+from beam_pipelines.notes import NOT_A_NOTE
 from beam_pipelines.sources import Archive
 from records import storage
 from records.errors import ImageError, StorageError, TableError
@@ -114,12 +114,14 @@ def find_spool(archive: Archive, output: str, side_px: int) -> dict[str, Found] 
             return None
         note = _from_bytes(storage.read_bytes(location))
         size_bytes = storage.size(_pixels_location(location))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (FileNotFoundError, *NOT_A_NOTE):
         return None
     if size_bytes != note.pixels_bytes:
         return None
-    entries = enumerate(zip(note.names, note.sizes_bytes.tolist(), strict=True))
-    return {name: Found(f"{location}#{row}", size_bytes) for row, (name, size_bytes) in entries}
+    entries = enumerate(zip(note.names, note.sizes_bytes.tolist(), note.crcs.tolist(), strict=True))
+    return {
+        name: Found(f"{location}#{row}", size_bytes, f"{crc:08x}") for row, (name, size_bytes, crc) in entries
+    }
 
 
 def is_reference(location: str) -> bool:
@@ -184,18 +186,19 @@ class _Spooler:
             check_size(member.size_bytes)
             image = check(member.data or b"", self._side_px)
         except ImageError as error:
-            self._note(member.size_bytes, _NOWHERE, 0, CheckedImage(np.empty(0), bytes(16), ""), str(error))
+            self._note((member.size_bytes, _NOWHERE, 0), bytes(FINGERPRINT_BYTES), "", str(error))
             return
         data = image.grey.tobytes()
         file.write(data)
-        self._note(member.size_bytes, self._end, google_crc32c.value(data), image, "")
+        numbers = (member.size_bytes, self._end, google_crc32c.value(data))
+        self._note(numbers, image.fingerprint, image.oddity, "")
         self._end += len(data)
 
-    def _note(self, size_bytes: int, offset: int, crc: int, image: CheckedImage, reason: str) -> None:
-        self._numbers.append((size_bytes, offset, crc))
+    def _note(self, numbers: tuple[int, int, int], fingerprint: bytes, oddity: str, reason: str) -> None:
+        self._numbers.append(numbers)
         self._reasons.append(reason)
-        self._oddities.append(image.oddity)
-        self._fingerprints.append(image.fingerprint)
+        self._oddities.append(oddity)
+        self._fingerprints.append(fingerprint)
 
     def note(self) -> SpoolNote:
         """Return the account of the spool."""
@@ -209,7 +212,7 @@ class _Spooler:
             sizes_bytes=numbers[:, 0],
             offsets=numbers[:, 1],
             crcs=numbers[:, 2].astype(np.uint32),
-            fingerprints=fingerprints.reshape(len(numbers), 16),
+            fingerprints=fingerprints.reshape(-1, FINGERPRINT_BYTES),
         )
 
 
@@ -232,7 +235,7 @@ def _load(location: str, row: int, side_px: int) -> CheckedImage:
 def _read_note(location: str) -> SpoolNote:
     try:
         return _from_bytes(storage.read_bytes(location))
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except NOT_A_NOTE as error:
         raise StorageError(f"{location}: damaged; delete it and add --resume") from error
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from beam_pipelines import (
     archives,
+    claims,
     counters,
     duplicates,
     finish,
@@ -75,38 +76,49 @@ def _run(found: argparse.Namespace, workers: Workers) -> int:
     asked = inputs.read(found)
     listing = asked.listing
     prepared = None if listing.archives else asked.plan_shards(listing.images)
-    claim = asked.claim() if prepared is None else prepared.request
+    request = asked.claim() if prepared is None else prepared.request
     finished = functools.partial(
         output.is_finished,
         found.output,
-        claim,
+        request,
+        asked.archives_sha256,
         resume=found.resume,
         max_quarantined=found.max_quarantined,
     )
-    if finished():
+    if finished() and not output.is_left_behind(found.output):
         return 0
     with output.locked(found.output):
-        if finished():  # by another conversion, since the first look
+        if finished():  # by another conversion, since the first look, or by one killed while it cleared away
+            output.clear_away(found.output)
             return 0
-        output.claim(found.output, claim)
+        owner = output.begin(found.output, request)
         if prepared is None:
             prepared = asked.plan_shards(_read_archives(listing, found, workers))
-        made, converted = _convert(prepared, asked, claim, workers, start)
-    _print_summary(made, converted, time.monotonic() - start)
+        done_before = _records_done(prepared, found.output) if found.resume else 0
+        by_split = _write_shards(prepared, found, owner, workers)
+        claims.check(found.output, owner)
+        made = finish.finish(by_split, prepared.request, asked.excluded, found.output)
+        converted, elapsed_s = made.records - done_before, time.monotonic() - start
+        _write_conversion(asked, request, converted, elapsed_s)
+        storage.write_bytes(made.location, made.to_json())
+        output.clear_away(found.output)
+    _print_summary(made, converted, elapsed_s)
     return 0
 
 
-def _convert(
-    prepared: inputs.Plan, asked: inputs.Inputs, claim: plan.Request, workers: Workers, start: float
-) -> tuple[manifest.Manifest, int]:
-    """Write the shards and what belongs beside them; return the manifest and the images converted."""
-    found, pixels = asked.flags, prepared.request.pixels
-    done_before = _images_done(prepared, found.output) if found.resume else 0
-    converted = prepared.images - done_before
+def _write_shards(
+    prepared: inputs.Plan, found: argparse.Namespace, owner: str, workers: Workers
+) -> dict[str, list[notes.ShardNote]]:
+    """Write the shards, and those that hold copies again without them; return their notes by split."""
+    pixels = prepared.request.pixels
     _in_workers(
         "converting",
         functools.partial(
-            shards.write_shard, output=found.output, settings=pixels, versions=prepared.request.versions
+            shards.write_shard,
+            output=found.output,
+            settings=pixels,
+            versions=prepared.request.versions,
+            owner=owner,
         ),
         prepared.items,
         prepared.images,
@@ -119,12 +131,9 @@ def _convert(
     finish.check_quarantined(failed, prepared.images, found.output, found.max_quarantined)
     by_split: dict[str, list[notes.ShardNote]] = {split: [] for split in splits.SPLITS}
     for item, note in zip(prepared.items, made, strict=True):
+        claims.check(found.output, owner)
         by_split[item.split].append(duplicates.drop(note, item, copies, found.output))
-    output.check_claim(found.output, claim)
-    _write_conversion(found, claim, converted, time.monotonic() - start)
-    whole = finish.finish(by_split, prepared.request, asked.excluded, found.output)
-    output.clear_away(found.output, prepared.items)
-    return whole, converted
+    return by_split
 
 
 def _read_archives(
@@ -162,15 +171,16 @@ def _in_workers(
 
 
 def _as_our_error(error: Exception) -> Exception:
-    """Return the error of ours that a worker met, which Beam wraps in a text of many lines."""
+    """Return the error of ours that a worker met, without what Beam puts around its text."""
+    text = str(error)
     if isinstance(error, CxrError):
-        return error
-    found = re.findall(r"records\.errors\.(\w+): (.*?)(?: \[while running|\\n|\n|$)", str(error))
+        return type(error)(text.partition(" [while running")[0])
+    found = re.findall(r"records\.errors\.(\w+): (.*?)(?: \[while running|\\n|\n|$)", text)
     return CxrError(found[-1][1]) if found else error
 
 
-def _images_done(prepared: inputs.Plan, folder: str) -> int:
-    """Count the images of shards that an earlier run has finished."""
+def _records_done(prepared: inputs.Plan, folder: str) -> int:
+    """Count the records of shards that an earlier run has finished."""
     found = (notes.find(item, folder, prepared.request.pixels) for item in prepared.items)
     return sum(note.shard.records for note in found if note is not None and not note.quarantined)
 
@@ -182,11 +192,13 @@ def _note(item: plan.ShardItem, folder: str, pixels: plan.PixelSettings) -> note
     return note
 
 
-def _write_conversion(found: argparse.Namespace, claim: plan.Request, images: int, elapsed_s: float) -> None:
+def _write_conversion(asked: inputs.Inputs, request: plan.Request, images: int, elapsed_s: float) -> None:
     """Leave beside the manifest what differs from run to run: where and how fast."""
+    found = asked.flags
     record = {
         "images": [_absolute(source) for source in found.images],
-        "claim_sha256": claim.sha256,
+        "claim_sha256": request.sha256,
+        "archives_sha256": asked.archives_sha256,
         "seconds": round(elapsed_s, 2),
         "images_converted": images,
         "images_per_s": round(images / elapsed_s, 1),
@@ -202,13 +214,12 @@ def _absolute(source: str) -> str:
 
 
 def _print_summary(made: manifest.Manifest, converted: int, elapsed_s: float) -> None:
-    images = sum(split.images for split in made.splits.values())
     shares = ", ".join(
         f"{name} {split.images:,} images of {split.patients:,} patients"
         for name, split in made.splits.items()
     )
     print(
-        f"{made.location}: {images:,} images ({converted:,} converted in {elapsed_s:.1f} s, "
+        f"{made.location}: {made.records:,} images ({converted:,} converted in {elapsed_s:.1f} s, "
         f"{converted / elapsed_s:.0f} images/s), {shares}, {len(made.quarantined):,} quarantined, "
         f"{len(made.excluded):,} excluded, {made.source['missing']:,} missing"
     )

@@ -14,6 +14,7 @@ from beam_pipelines import notes
 from beam_pipelines.notes import ShardNote
 from beam_pipelines.plan import ShardItem
 from records import storage, tfrecord
+from records.errors import ShardError
 from records.manifest import LeftOut, Shard, crc32c
 
 # How the reason of a copy begins.
@@ -46,13 +47,19 @@ def left_out(copies: dict[str, str]) -> list[LeftOut]:
 
 
 def drop(note: ShardNote, item: ShardItem, copies: dict[str, str], output: str) -> ShardNote:
-    """Write a shard again without the copies it holds, and its note; return the note."""
+    """Write a shard again without the copies it holds, and its note; return the note.
+
+    Raises:
+        ShardError: the shard isn't what its note says.
+    """
     keep = np.array([image_id not in copies for image_id in note.image_ids.tolist()], bool)
     if keep.all():
         return note
     here = {image_id: copies[image_id] for image_id in note.image_ids[~keep].tolist()}
     location = storage.join(output, item.path)
     data = storage.read_bytes(location)
+    if crc32c(data) != note.shard.crc32c:
+        raise ShardError(f"{location}: changed since it was written; run the same command with --resume")
     kept = b"".join(_frame(data, row) for row in note.index[keep])
     storage.write_bytes(location, kept)
     changed = note.only(

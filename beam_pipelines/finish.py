@@ -35,7 +35,7 @@ from records.splits import SPLITS
 def finish(
     notes: dict[str, list[ShardNote]], request: Request, excluded: Mapping[str, str], output: str
 ) -> Manifest:
-    """Write what belongs beside the shards; the manifest last.
+    """Write what belongs beside the shards; return the manifest, which the caller writes last.
 
     Args:
         notes: of every shard, by split, in the shards' order.
@@ -63,7 +63,6 @@ def finish(
         location=storage.join(output, FILE_NAME),
     )
     storage.write_bytes(storage.join(output, CARD_NAME), card.render(manifest).encode())
-    storage.write_bytes(manifest.location, manifest.to_json())
     return manifest
 
 

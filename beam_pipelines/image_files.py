@@ -18,10 +18,12 @@ class Found(NamedTuple):
     Attributes:
         location: a path, an object, a member of a zip, or a row of a spool; `reading.load` takes it.
         size_bytes: of the PNG.
+        version: changes when the file is replaced, as far as its store tells without reading it.
     """
 
     location: str
     size_bytes: int
+    version: str = ""
 
 
 def is_image(path: str) -> bool:

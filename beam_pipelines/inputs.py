@@ -15,6 +15,7 @@ import numpy as np
 
 from beam_pipelines import plan, sources
 from records import splits, storage
+from records.errors import TableError
 from records.exclusions import read_exclusions
 from records.table import ImageTable, read_list, read_table
 
@@ -54,11 +55,17 @@ class Inputs:
 
     def claim(self) -> plan.Request:
         """Return the request as far as it is known before archives are read."""
-        archives = (
+        archives = (storage.name(archive.location) for archive in self.listing.archives)
+        return self._request([*sorted(self.listing.images), *archives])
+
+    @property
+    def archives_sha256(self) -> str:
+        """Name of the archives by size and version; empty where there are none."""
+        archives = [
             f"{storage.name(archive.location)} {archive.size_bytes} {archive.version}"
             for archive in self.listing.archives
-        )
-        return self._request([*sorted(self.listing.images), *archives])
+        ]
+        return plan.hash_names(archives) if archives else ""
 
     def plan_shards(self, images: Mapping[str, sources.Found]) -> Plan:
         """Join the images to the table and spread them over shards.
@@ -67,7 +74,7 @@ class Inputs:
             images: all of them, by name.
 
         Raises:
-            TableError: an image that the table doesn't have, or one that is missing.
+            TableError: an image that the table doesn't have, or one that is missing; or none is left.
         """
         present = sources.check_complete(
             self.table, images, self.excluded, allow_missing=self.flags.allow_missing_images
@@ -80,6 +87,8 @@ class Inputs:
             records_per_shard=self.flags.records_per_shard,
             seed=self.flags.seed,
         )
+        if not items:
+            raise TableError("no image is left to convert: all are missing or excluded")
         gone = (name not in self.excluded for name in self.table.image_ids[~present].tolist())
         sizes = (f"{name} {found.size_bytes}" for name, found in sorted(images.items()))
         request = self._request(sorted(images), files_sha256=plan.hash_names(sizes), missing=sum(gone))

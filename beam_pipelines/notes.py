@@ -1,7 +1,8 @@
 """What a worker notes of the shard it wrote, and how the note is kept until the manifest is written.
 
 The note (`.work/<shard>.npz`) is written after the shard, so its presence means that the shard is done; the
-launcher assembles index and manifest from the notes, and a resumed conversion skips what has one.
+launcher assembles index and manifest from the notes, and a resumed conversion skips what has one, unless it
+names images that failed: they may have been mended.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from beam_pipelines.claims import WORK_FOLDER
 from beam_pipelines.plan import PixelSettings, ShardItem
 from records import storage
 from records.manifest import LeftOut, Shard, crc32c
 
-WORK_FOLDER = ".work"
+SUFFIX = ".tfrecord.npz"
+# What reading a damaged `.npz` with a text in it may raise.
+NOT_A_NOTE = (ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, zipfile.BadZipFile)
 _ARRAYS = ("index", "image_ids", "patient_ids", "labels", "fingerprints", "pixel_sums", "pixel_square_sums")
 
 
@@ -70,7 +74,7 @@ def item_sha256(item: ShardItem, settings: PixelSettings) -> str:
 
 def location(item: ShardItem, output: str) -> str:
     """Return where the note of an item stands."""
-    return storage.join(output, WORK_FOLDER, f"{item.path}.npz")
+    return storage.join(output, WORK_FOLDER, f"{item.path}.npz")  # ends in SUFFIX
 
 
 def find(item: ShardItem, output: str, settings: PixelSettings) -> ShardNote | None:
@@ -80,7 +84,7 @@ def find(item: ShardItem, output: str, settings: PixelSettings) -> ShardNote | N
             return None
         note = _from_bytes(storage.read_bytes(location(item, output)))
         size_bytes = storage.size(storage.join(output, item.path))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (FileNotFoundError, *NOT_A_NOTE):
         return None
     if note.item_sha256 != item_sha256(item, settings) or note.shard.size_bytes != size_bytes:
         return None

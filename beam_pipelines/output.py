@@ -1,7 +1,7 @@
 """The output of a conversion: whose it is, who may write it, and what is cleared away at the end.
 
-A finished data set is known by its manifest, an unfinished one by `.work/request.json`; both name the request
-that they answer. Anything else in the folder is somebody's work and is never touched.
+A finished data set is known by its manifest, an unfinished one by its claim; both name the request that they
+answer. Anything else in the folder is somebody's work and is never touched.
 """
 
 from __future__ import annotations
@@ -9,25 +9,43 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from beam_pipelines import archives, notes, plan
+from beam_pipelines import archives, claims, notes, plan
 from beam_pipelines.finish import check_quarantined
 from records import manifest, storage
-from records.errors import ImageError, ManifestError, ShardError
+from records.errors import ManifestError, ShardError
 from records.splits import SPLITS
 
-REQUEST_NAME = f"{notes.WORK_FOLDER}/request.json"
 LOCK_NAME = "lock"
 CONVERSION_NAME = "conversion.json"
+# What differs, said for people: the values are hashes.
+_HASHED = {
+    "lists_sha256": "the split lists are others",
+    "table_sha256": "the label table is another",
+    "excluded_sha256": "the lists of excluded images are others",
+    "files_sha256": "some image files have other sizes",
+    "archives_sha256": "an archive was replaced",
+}
 
 
-def is_finished(output: str, request: plan.Request, *, resume: bool, max_quarantined: float) -> bool:
+def is_finished(
+    output: str, request: plan.Request, archives_sha256: str, *, resume: bool, max_quarantined: float
+) -> bool:
     """Tell whether the output is whole and answers this request; refuse any other content.
 
-    With `resume`, every file of a finished data set is read; one that is damaged is made anew.
+    With `resume`, every file of a finished data set is read, and one that is damaged is not finished. Nothing
+    is changed here.
+
+    Args:
+        output: the data set's folder or prefix.
+        request: what is asked for, as far as it is known before archives are read.
+        archives_sha256: names the archives by size and version; empty where there are none.
+        resume: whether to go on with what is unfinished or damaged.
+        max_quarantined: share of the images that may have failed.
 
     Raises:
         CxrError: the output holds another data set, an unfinished one, or other files.
@@ -37,21 +55,18 @@ def is_finished(output: str, request: plan.Request, *, resume: bool, max_quarant
         _check_unfinished(output, request, resume=resume)
         return False
     found = manifest.load(location)
-    if not _answers(found, request, output):
+    difference = _difference_from_finished(found, request, archives_sha256, output)
+    if difference:
         raise ManifestError(
-            f"{output}: holds another data set ({_difference(found, request)}); "
-            "choose another --output or delete it"
+            f"{output}: holds another data set ({difference}); choose another --output or delete it"
         )
+    images = found.records + len(found.quarantined)
+    check_quarantined(found.quarantined, images, output, max_quarantined)
     try:
         _check_whole(found, read=resume)
-        images = _images(found) + len(found.quarantined)
-        check_quarantined(found.quarantined, images, output, max_quarantined)
-    except (ShardError, ImageError):
+    except ShardError:
         if not resume:
             raise
-        # Not whole any more: the shards come first again, and the manifest last.
-        claim(output, request)
-        storage.delete(location)
         return False
     checked = "every byte was read" if resume else "sizes were checked; the audit reads every byte"
     print(f"{location}: already converted with these inputs and settings ({checked}); nothing to do")
@@ -62,8 +77,8 @@ def is_finished(output: str, request: plan.Request, *, resume: bool, max_quarant
 def locked(output: str) -> Iterator[None]:
     """Keep a second conversion out of a folder while the block runs.
 
-    The kernel frees the lock when a process is killed. An object store has none: there `check_claim`, just
-    before the manifest is written, finds out that another conversion has begun.
+    The kernel frees the lock when a process is killed. An object store has none: there the claim tells a run
+    that another has begun.
 
     Raises:
         ManifestError: another conversion is writing here.
@@ -71,7 +86,7 @@ def locked(output: str) -> Iterator[None]:
     if storage.is_s3(output):
         yield
         return
-    path = Path(output, notes.WORK_FOLDER, LOCK_NAME)
+    path = Path(output, claims.WORK_FOLDER, LOCK_NAME)
     storage.make_folder(str(path.parent))
     with path.open("w") as file:
         try:
@@ -83,31 +98,30 @@ def locked(output: str) -> Iterator[None]:
         yield
 
 
-def claim(output: str, request: plan.Request) -> None:
-    """Note in the output which request it is to answer."""
-    data = json.dumps({"sha256": request.sha256}).encode()
-    storage.write_bytes(storage.join(output, REQUEST_NAME), data)
+def begin(output: str, request: plan.Request) -> str:
+    """Claim the output, and return the run's name; a data set that is damaged loses its manifest."""
+    owner = claims.make(output, request)
+    # In this order: the shards come first again, and the manifest last.
+    storage.delete(storage.join(output, manifest.FILE_NAME))
+    return owner
 
 
-def check_claim(output: str, request: plan.Request) -> None:
-    """Check that the output is still claimed for this request.
-
-    Raises:
-        ManifestError: another conversion has begun to write here.
-    """
-    if _claimed_by(output) != request.sha256:
-        raise ManifestError(f"{output}: another conversion is writing here; choose another --output")
+def is_left_behind(output: str) -> bool:
+    """Tell whether a conversion was killed between its manifest and the end of `clear_away`."""
+    if storage.is_s3(output):
+        return storage.exists(storage.join(output, claims.FILE_NAME))
+    return Path(output, claims.WORK_FOLDER).is_dir()
 
 
-def clear_away(output: str, items: Sequence[plan.ShardItem]) -> None:
-    """Remove the notes, and what workers that were killed left half-written."""
-    for item in items:
-        storage.delete(notes.location(item, output))
+def clear_away(output: str) -> None:
+    """Remove what a conversion needed while it ran, and what workers that were killed left half-written."""
+    for location in _note_locations(output):
+        storage.delete(location)
     archives.clear_spool(output)
-    storage.delete(storage.join(output, REQUEST_NAME))
+    storage.delete(storage.join(output, claims.FILE_NAME))
     if storage.is_s3(output):
         return
-    work = Path(output, notes.WORK_FOLDER)
+    work = Path(output, claims.WORK_FOLDER)
     ours = [work, *(folder / split for folder in (work, Path(output)) for split in SPLITS), Path(output)]
     for folder in ours:
         for scratch in folder.glob(f".*{storage.SCRATCH_SUFFIX}"):
@@ -118,15 +132,30 @@ def clear_away(output: str, items: Sequence[plan.ShardItem]) -> None:
             folder.rmdir()
 
 
+def _note_locations(output: str) -> list[str]:
+    folders = [storage.join(output, claims.WORK_FOLDER, split) for split in SPLITS]
+    if storage.is_s3(output):
+        found = [stored.location for folder in folders for stored in storage.list_files(folder)]
+    else:
+        found = [str(path) for folder in folders for path in Path(folder).glob("*")]
+    return [location for location in found if location.endswith(notes.SUFFIX)]
+
+
 def _check_unfinished(output: str, request: plan.Request, *, resume: bool) -> None:
-    claimed_by = _claimed_by(output)
-    if claimed_by is not None:
-        same = claimed_by == request.sha256
-        if same and resume:
-            return
-        what = "these settings" if same else "other inputs or settings"
-        advice = "add --resume to go on with it" if same else "choose another --output or delete it"
-        raise ManifestError(f"{output}: holds an unfinished conversion with {what}; {advice}")
+    claim = claims.read(output)
+    if claim is not None:
+        if claim.get("sha256") != request.sha256:
+            asked = claim.get("request")
+            difference = _difference(_flat(asked), request) if isinstance(asked, dict) else ""
+            raise ManifestError(
+                f"{output}: holds an unfinished conversion with other inputs or settings"
+                f"{f' ({difference})' if difference else ''}; choose another --output or delete it"
+            )
+        if not resume:
+            raise ManifestError(
+                f"{output}: holds an unfinished conversion with these settings; add --resume to go on with it"
+            )
+        return
     foreign = _entries(output)
     if foreign:
         raise ManifestError(
@@ -141,41 +170,14 @@ def _entries(output: str) -> list[str]:
         return [storage.name(stored.location) for stored in storage.list_files(output)]
     if not Path(output).is_dir():
         return []
-    work = Path(output, notes.WORK_FOLDER)
+    work = Path(output, claims.WORK_FOLDER)
     # A conversion that was killed while it claimed the folder leaves no more than this.
     empty = work.is_dir() and all(
         path.name == LOCK_NAME or path.name.endswith(storage.SCRATCH_SUFFIX) for path in work.iterdir()
     )
     return sorted(
-        path.name for path in Path(output).iterdir() if not (path.name == notes.WORK_FOLDER and empty)
+        path.name for path in Path(output).iterdir() if not (path.name == claims.WORK_FOLDER and empty)
     )
-
-
-def _claimed_by(output: str) -> str | None:
-    """Return the request that an unfinished conversion answers; an empty text where that can't be read."""
-    return _sha256_in(storage.join(output, REQUEST_NAME), "sha256")
-
-
-def _answers(found: manifest.Manifest, request: plan.Request, output: str) -> bool:
-    """Tell whether a finished data set is what is asked for."""
-    same = request.sha256 in (found.request_sha256, _recorded_claim(output))
-    asked = {key: request.source[key] for key in plan.MENDABLE if request.source[key] is not None}
-    return same and all(found.source.get(key) == value for key, value in asked.items())
-
-
-def _recorded_claim(output: str) -> str | None:
-    """Return what a finished conversion was asked for, by which archives are known that aren't read again."""
-    return _sha256_in(storage.join(output, CONVERSION_NAME), "claim_sha256")
-
-
-def _sha256_in(location: str, key: str) -> str | None:
-    """Return a key of a JSON file: None where there is no file, an empty text where it can't be read."""
-    if not storage.exists(location):
-        return None
-    try:
-        return str(json.loads(storage.read_bytes(location))[key])
-    except (ValueError, KeyError, TypeError):
-        return ""
 
 
 def _check_whole(found: manifest.Manifest, *, read: bool) -> None:
@@ -187,21 +189,36 @@ def _check_whole(found: manifest.Manifest, *, read: bool) -> None:
             manifest.read_checked(found, file)
 
 
-def _images(found: manifest.Manifest) -> int:
-    return sum(split.images for split in found.splits.values())
-
-
-def _difference(found: manifest.Manifest, request: plan.Request) -> str:
-    """Say in what a data set differs from what is asked for."""
-    asked = {
-        **request.split,
-        **{key: value for key, value in request.source.items() if key != "table" and value is not None},
-        **{key: value for key, value in asdict(request.pixels).items() if value is not None},
-        "records_per_shard": request.records_per_shard,
-        "versions": request.versions,
-    }
+def _difference_from_finished(
+    found: manifest.Manifest, request: plan.Request, archives_sha256: str, output: str
+) -> str:
+    """Say in what a finished data set differs from what is asked for, nothing where it doesn't."""
+    record = claims.read_json(storage.join(output, CONVERSION_NAME)) or {}
+    # Archives aren't read again to find out that they were converted.
+    if archives_sha256 and record.get("archives_sha256") != archives_sha256:
+        return _HASHED["archives_sha256"]
+    asked = {key: request.source[key] for key in plan.MENDABLE if request.source[key] is not None}
+    same = request.sha256 in (found.request_sha256, record.get("claim_sha256"))
+    if same and all(found.source.get(key) == value for key, value in asked.items()):
+        return ""
     has = {**found.split, **found.source, **found.image, "versions": found.versions}
-    differing = [key for key in asked if has.get(key) != asked[key]]
-    if not differing:
-        return "made from other images"
-    return "; ".join(f"{key} is {has.get(key)}, asked for is {asked[key]}" for key in differing[:3])
+    return _difference(has, request) or "made from other images"
+
+
+def _difference(has: dict[str, Any], request: plan.Request) -> str:
+    """Say in what something that was asked for differs from what is asked for now."""
+    asked = _flat(asdict(request))
+    differing = [key for key, value in asked.items() if value is not None and has.get(key) != value]
+    return "; ".join(
+        _HASHED.get(key, f"{key} is {has.get(key)}, asked for is {asked[key]}") for key in differing[:3]
+    )
+
+
+def _flat(request: dict[str, Any]) -> dict[str, Any]:
+    """Return a request's settings by name, as a manifest has them; without the table's name."""
+    settings = {**request["split"], **request["source"], **request["pixels"]}
+    settings |= {"records_per_shard": request["records_per_shard"], "versions": request["versions"]}
+    # As JSON has them: a list for a tuple.
+    found: dict[str, Any] = json.loads(json.dumps(settings))
+    del found["table"]
+    return found

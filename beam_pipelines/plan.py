@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
+import xxhash
 
 from records.splits import SPLITS
 from records.table import ImageTable
@@ -23,7 +24,7 @@ MENDABLE = ("files_sha256", "duplicates_allowed")
 
 
 class File(Protocol):
-    """An image that can be read: where it lies, and its size."""
+    """An image that can be read: where it lies, its size, and what changes when it is replaced."""
 
     @property
     def location(self) -> str: ...
@@ -31,13 +32,17 @@ class File(Protocol):
     @property
     def size_bytes(self) -> int: ...
 
+    @property
+    def version(self) -> str: ...
+
 
 class ImageRow(NamedTuple):
-    """One image and what the table says of it."""
+    """One image and what the table says of it; `version_hash` is that of the file's size and version."""
 
     image_id: str
     location: str
     size_bytes: int
+    version_hash: int
     patient_id: int
     labels: bytes
     view: str
@@ -139,10 +144,12 @@ def _path(split: str, number: int, count: int) -> str:
 
 def _row(table: ImageTable, row: int, images: Mapping[str, File]) -> ImageRow:
     image_id = str(table.image_ids[row])
+    file = images[image_id]
     return ImageRow(
         image_id=image_id,
-        location=images[image_id].location,
-        size_bytes=images[image_id].size_bytes,
+        location=file.location,
+        size_bytes=file.size_bytes,
+        version_hash=xxhash.xxh3_64_intdigest(f"{file.size_bytes} {file.version}".encode()),
         patient_id=int(table.patient_ids[row]),
         labels=table.labels[row].tobytes(),
         view=str(table.view[row]),

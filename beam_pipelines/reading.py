@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from beam_pipelines import archives, stores, zips
 from beam_pipelines.checked import CheckedImage, check
-from beam_pipelines.image_files import check_size
 
 
 def load(location: str, side_px: int) -> CheckedImage:
@@ -22,10 +19,6 @@ def load(location: str, side_px: int) -> CheckedImage:
     """
     if archives.is_reference(location):
         return archives.load(location, side_px)
-    return check(zips.read_image(location) if zips.is_reference(location) else _read_file(location), side_px)
-
-
-def _read_file(location: str) -> bytes:
-    if "://" not in location and Path(location).is_file():  # of an object, the size would cost a request
-        check_size(Path(location).stat().st_size)
-    return bytes(stores.of(location).read_bytes(location))
+    if zips.is_reference(location):
+        return check(zips.read_image(location), side_px)
+    return check(stores.of(location).read_bytes(location), side_px)

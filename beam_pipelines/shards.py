@@ -13,8 +13,9 @@ import cv2
 import google_crc32c
 import numpy as np
 
-from beam_pipelines import counters, notes, reading
+from beam_pipelines import claims, counters, notes, reading
 from beam_pipelines.checked import FINGERPRINT_BYTES
+from beam_pipelines.image_files import check_size
 from beam_pipelines.notes import ShardNote
 from beam_pipelines.plan import ImageRow, PixelSettings, ShardItem, library_versions
 from records import example, index, picture, storage, tfrecord
@@ -31,6 +32,7 @@ def write_shard(
     output: str,
     settings: PixelSettings,
     versions: dict[str, str],
+    owner: str,
     counter_folder: str = "",
 ) -> str:
     """Do one work item, unless its note and its shard are there already; return the shard's path.
@@ -40,10 +42,12 @@ def write_shard(
         output: folder or prefix of the data set.
         settings: how pictures are stored.
         versions: of the libraries that make the pixels, as the manifest will name them.
+        owner: the run's name in the output's claim.
         counter_folder: where the number of images done is left.
 
     Raises:
         WorkerError: this worker has other versions.
+        ManifestError: another conversion has begun to write here; nothing is published.
         StorageError: the store fails.
     """
     here = library_versions()
@@ -61,6 +65,7 @@ def write_shard(
             counters.report(counter_folder, item.path, done, len(item.rows))
             if done % _RECORDS_TO_DISK == 0:
                 begun = _begin_writing(file, begun)
+        claims.check(output, owner)
     notes.write(writer.note(item), item, output)
     return item.path
 
@@ -91,6 +96,7 @@ class _ShardWriter:
     def add(self, file: IO[bytes], row: ImageRow) -> None:
         """Append one image, or quarantine it with the reason."""
         try:
+            check_size(row.size_bytes)
             image = reading.load(row.location, self._settings.side_px)
         except ImageError as error:
             self._quarantined.append(LeftOut(row.image_id, str(error)))

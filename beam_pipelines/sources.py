@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_pipelines import stores, tars, zips
-from beam_pipelines.image_files import IMAGE_SUFFIX, is_image
-from beam_pipelines.image_files import Found as Found
+from beam_pipelines.image_files import IMAGE_SUFFIX, Found, is_image
 from records import storage
 from records.errors import StorageError, TableError
 from records.table import ImageTable
@@ -134,7 +133,7 @@ def _is_archive(location: str) -> bool:
     if not location.lower().endswith((zips.SUFFIX, *tars.SUFFIXES)):
         return False
     if "://" in location:
-        return bool(stores.of(location).exists(location))
+        return stores.of(location).exists(location)
     return not Path(location).is_dir()
 
 
@@ -148,7 +147,7 @@ def _list_archive(location: str) -> tuple[list[Found], list[Archive]]:
 
 
 def _list_folder(source: str) -> tuple[list[Found], list[Archive]]:
-    files: list[storage.Stored] = stores.of(source).list_files(source)
+    files = stores.of(source).list_files(source)
     images = [Found(*file) for file in files if is_image(file.location)]
     for file in files:
         if file.location.lower().endswith(zips.SUFFIX):
@@ -167,7 +166,7 @@ def _archive(file: storage.Stored) -> Archive:
 
 def _size(location: str) -> int:
     with stores.of(location).open_binary(location, 1 << 10) as file:
-        return int(file.seek(0, 2))
+        return file.seek(0, 2)
 
 
 def _holding_images(

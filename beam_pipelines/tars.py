@@ -95,6 +95,8 @@ def _unpacked(file: IO[bytes]) -> IO[bytes]:
 def _read_members(stream: IO[bytes]) -> Iterator[Member]:
     with tarfile.open(fileobj=stream, mode="r|", bufsize=_PIECE_BYTES, tarinfo=_CheckedHeader) as archive:
         for header in archive:
+            if header.islnk() and is_image(header.name):
+                raise StorageError(f"{header.name} is a hard link; unpack the archive, and name the folder")
             if header.isreg() and is_image(header.name):
                 yield Member(PurePosixPath(header.name).name, header.size, _read_member(archive, header))
     while stream.read(_PIECE_BYTES):  # to the checksum behind the last byte

@@ -64,7 +64,7 @@ def list_images(location: str) -> list[Found]:
         raise StorageError(f"{location}: no whole zip ({error}); download it again") from error
     for member in members:
         _check_readable(location, member)
-    return [Found(_reference(location, member), member.file_size) for member in members]
+    return [Found(_reference(location, member), member.file_size, f"{member.CRC:08x}") for member in members]
 
 
 def is_reference(location: str) -> bool:
@@ -128,11 +128,10 @@ def _read_packed(place: _Place) -> bytes:
 
 def _read(place: _Place, start: int, size_bytes: int) -> bytes:
     try:
-        data = stores.of(place.archive).read_range(place.archive, place.offset + start, size_bytes)
+        return stores.of(place.archive).read_range(place.archive, place.offset + start, size_bytes)
     except StorageError as error:
         # A vanished archive is no single image's fault, so its cause is not handed on.
         raise StorageError(str(error)) from error
-    return bytes(data)
 
 
 def _unpack(packed: bytes, place: _Place) -> bytes:

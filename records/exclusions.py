@@ -10,6 +10,7 @@ from records.errors import TableError
 from records.table import ImageTable
 
 _NAME_COLUMNS = ("Image Index", "Index", "image_id", "image", "filename")
+_IN_WORDS = "reason"
 _NOT_SET = {"", "0", "0.0", "false"}
 _SET = {"1", "1.0", "true"}
 
@@ -17,8 +18,9 @@ _SET = {"1", "1.0", "true"}
 def read_exclusions(location: str, table: ImageTable) -> dict[str, str]:
     """Read one list of images to leave out.
 
-    Two forms are known: a CSV with a column of image names (`Image Index`, `Index`, ...), whose other columns
-    of 0 and 1 are the reasons; and plain text with one image name a line.
+    Three forms are known: a CSV with a column of image names (`Image Index`, `Index`, ...), whose other
+    columns of 0 and 1 are the reasons (a row without any is not left out); the same with a column `reason`
+    of words, such as `quarantine.csv`; and plain text with one image name a line.
 
     Args:
         location: of the list.
@@ -39,9 +41,9 @@ def read_exclusions(location: str, table: ImageTable) -> dict[str, str]:
         raise TableError(f"{location}: empty; expected a column of image names or one name a line")
     known = set(table.image_ids.tolist())
     found: dict[str, set[str]] = {}
-    for line, (name, reasons) in enumerate(_entries(rows, location), start=1):
+    for name, reasons in _entries(rows, location):
         if name not in known:
-            raise TableError(f"{location}: entry {line}: `{name}` is not in {table.name}; remove the entry")
+            raise TableError(f"{location}: `{name}` is not in {table.name}; remove the entry")
         # The public list names some images twice, for one reason or for two.
         found.setdefault(name, set()).update(reasons)
     return {
@@ -65,10 +67,14 @@ def _entries(rows: list[list[str]], location: str) -> list[tuple[str, list[str]]
             raise TableError(f"{location}: line {line}: {len(row)} cells; expected {len(header)}")
     # A nameless column numbers the rows.
     reasons = [number for number, name in enumerate(header) if name and number != column]
-    return [
-        (row[column], [header[number] for number in reasons if _is_set(row[number], location, row[column])])
-        for row in body
-    ]
+    entries = [(row[column], _reasons(row, header, reasons, location)) for row in body]
+    return [(name, found) for name, found in entries if found or not reasons]
+
+
+def _reasons(row: list[str], header: list[str], columns: list[int], location: str) -> list[str]:
+    in_words = [row[number] for number in columns if header[number] == _IN_WORDS and row[number]]
+    marked = [number for number in columns if header[number] != _IN_WORDS]
+    return in_words + [header[number] for number in marked if _is_set(row[number], location, row[0])]
 
 
 def _is_set(cell: str, location: str, name: str) -> bool:

@@ -130,6 +130,11 @@ class Manifest:
         return hashlib.sha256(self.to_json()).hexdigest()
 
     @property
+    def records(self) -> int:
+        """Records in all splits."""
+        return sum(split.images for split in self.splits.values())
+
+    @property
     def folder(self) -> str:
         """The folder or prefix that the shards' paths are relative to."""
         return storage.parent(self.location)

@@ -18,13 +18,15 @@ import numpy as np
 from records.errors import ImageError
 
 RESIZE_KERNEL = "area"
-# Twice the side of any NIH original; more is refused before memory is taken for it.
-MAX_PIXELS = 8192 * 8192
+# A grey picture of eight times the side of any NIH original; more is refused before memory is taken for it.
+MAX_DECODED_BYTES = 8192 * 8192
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 _GREY = 0
 _COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}
+# As OpenCV decodes them.
+_CHANNELS = {0: 1, 2: 3, 3: 4, 4: 4, 6: 4}
 # The NIH's side; another one is worth a note.
 USUAL_SIDE_PX = 1024
 # Of the longer side to the shorter: a strip is no chest.
@@ -40,6 +42,11 @@ class PngHeader(NamedTuple):
     colour_type: int
     interlaced: bool
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes that a decoded pixel takes."""
+        return _CHANNELS.get(self.colour_type, 4) * (2 if self.bit_depth == 16 else 1)
+
 
 def read_header(data: bytes) -> PngHeader:
     """Read a PNG's header without decoding it.
@@ -48,6 +55,8 @@ def read_header(data: bytes) -> PngHeader:
         ImageError: the bytes are no PNG.
     """
     if not data.startswith(_SIGNATURE) or data[12:16] != b"IHDR" or len(data) < 33:
+        if data.startswith(_SIGNATURE):
+            raise ImageError("damaged PNG: it doesn't begin with an IHDR chunk")
         raise ImageError(
             f"not a PNG: it starts with {data[:8]!r}" if data else "not a PNG: the file is empty"
         )
@@ -69,9 +78,12 @@ def decode_grey(data: bytes) -> np.ndarray:
         ImageError: not a PNG, damaged, truncated, too large, or really coloured.
     """
     header = read_header(data)
-    pixels = header.width_px * header.height_px
-    if not 0 < pixels <= MAX_PIXELS:
-        raise ImageError(f"{header.width_px} x {header.height_px} pixels; expected 1 to {MAX_PIXELS} in all")
+    decoded_bytes = header.width_px * header.height_px * header.pixel_bytes
+    if not 0 < decoded_bytes <= MAX_DECODED_BYTES:
+        raise ImageError(
+            f"{header.width_px} x {header.height_px} pixels of {header.pixel_bytes} bytes; expected 1 to "
+            f"{MAX_DECODED_BYTES:,} bytes in all"
+        )
     if header.bit_depth == 8 and header.colour_type == _GREY and not header.interlaced:
         return _decode_common(data, header)
     return _decode_other(data)

@@ -30,10 +30,11 @@ SCRATCH_SUFFIX = ".cxr-partial"
 
 
 class Stored(NamedTuple):
-    """One file or object and its size."""
+    """One file or object, its size, and what changes when it is replaced, where the store says."""
 
     location: str
     size_bytes: int
+    version: str = ""
 
 
 def is_s3(location: str) -> bool:
@@ -232,7 +233,7 @@ def _stored(path: str) -> Stored | None:
         status = os.stat(path)  # noqa: PTH116
     except OSError as error:
         raise StorageError(f"{path}: can't be read: {_reason(error)}") from error
-    return Stored(path, status.st_size) if stat.S_ISREG(status.st_mode) else None
+    return Stored(path, status.st_size, str(status.st_mtime_ns)) if stat.S_ISREG(status.st_mode) else None
 
 
 def _raise_unreadable(error: OSError) -> None:
@@ -297,7 +298,7 @@ def _list_objects(prefix: str) -> list[Stored]:
     with _s3_errors(prefix):
         pages = _s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
         return [
-            Stored(f"s3://{bucket}/{entry['Key']}", entry["Size"])
+            Stored(f"s3://{bucket}/{entry['Key']}", entry["Size"], str(entry.get("ETag", "")))
             for page in pages
             for entry in page.get("Contents", ())
             if not entry["Key"].endswith("/")

@@ -58,7 +58,7 @@ class Site:
 def serve() -> Iterator[Site]:
     """Run a server while the block runs."""
     site = Site()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"site": site}))
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"site": site}))
     site.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -69,6 +69,11 @@ def serve() -> Iterator[Site]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of clients that hang up: that is what the tests are about."""
 
 
 class _Handler(BaseHTTPRequestHandler):

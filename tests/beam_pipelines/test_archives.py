@@ -97,7 +97,6 @@ def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
         for name, kind in (
             ("images", tarfile.DIRTYPE),
             ("link.png", tarfile.SYMTYPE),
-            ("hard.png", tarfile.LNKTYPE),
         ):
             header = tarfile.TarInfo(name)
             header.type, header.linkname = kind, "images/00000000_000.png"
@@ -107,6 +106,16 @@ def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
             header.size, header.pax_headers = len(data), {"comment": "of pax"}
             archive.addfile(header, io.BytesIO(data))
     assert list(spooled(path, str(tmp_path / "out"))) == ["00000000_000.png"]
+
+
+def test_a_hard_link_to_an_image_is_no_silent_loss(tmp_path: Path) -> None:
+    path = tmp_path / "images.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        header = tarfile.TarInfo("00000001_000.png")
+        header.type, header.linkname = tarfile.LNKTYPE, "00000000_000.png"
+        archive.addfile(header)
+    with pytest.raises(StorageError, match=r"00000001_000.png is a hard link; unpack the archive"):
+        spooled(path, str(tmp_path / "out"))
 
 
 def test_a_bad_image_is_noted_with_its_reason_and_stops_nothing(tmp_path: Path, output: str) -> None:

@@ -87,7 +87,7 @@ def test_a_conversion_of_archives_that_was_stopped_reads_only_those_that_were_no
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(convert, "_convert", stop)
+        patch.setattr(convert, "_write_shards", stop)
         assert convert.main(flags) == 130
     notes = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / ".work").rglob("*.npz")}
     assert len(notes) == 3
@@ -96,7 +96,7 @@ def test_a_conversion_of_archives_that_was_stopped_reads_only_those_that_were_no
     lost = next(iter(notes))
     lost.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(convert, "_convert", stop)
+        patch.setattr(convert, "_write_shards", stop)
         assert convert.main([*flags, "--resume"]) == 130
     again = {path: path.stat().st_mtime_ns for path in notes}
     assert [path for path in notes if notes[path] != again[path]] == [lost]
@@ -138,6 +138,30 @@ def test_archives_in_s3_are_read_in_place(drawn, converted, s3, tmp_path, kind):
         assert storage.read_bytes(f"{s3}/shards/{name}") == data, name
     left = {stored.location for stored in storage.list_files(f"{s3}/shards")}
     assert left == {f"{s3}/shards/{name}" for name in (*tree_of(converted), output.CONVERSION_NAME)}
+
+
+def test_an_archive_that_was_mended_is_read_again_and_the_others_are_not(own_drawn, tmp_path):
+    victim = pngs(own_drawn)[7]
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:3000])
+    write_tars(own_drawn, tmp_path / "nih", 2)
+    flags = own_drawn.arguments(tmp_path / "out", images=tmp_path / "nih")
+    assert convert.main(flags) == 1
+    spools = {path.name for path in (tmp_path / "out" / archives.SPOOL_FOLDER).glob("*.npz")}
+    victim.write_bytes(whole)
+    (tmp_path / "mended").mkdir()
+    write_tars(own_drawn, tmp_path / "mended" / "nih", 2)[0].replace(tmp_path / "nih" / "images_001.tar.gz")
+    seen = []
+    read = archives.tars.read_images
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archives.tars, "read_images", lambda place: (seen.append(place), read(place))[1])
+        assert convert.main([*flags, "--resume"]) == 0
+    # Its first image is looked at when the sources are listed, which tells archives from other files.
+    assert len(spools) == 2
+    assert sorted(Path(place).name for place in seen).count("images_002.tar.gz") < seen.count(
+        str(tmp_path / "nih" / "images_001.tar.gz")
+    )
+    assert not manifest.load(str(tmp_path / "out")).quarantined
 
 
 def test_an_image_of_an_archive_that_fails_its_checks_is_quarantined(own_drawn, tmp_path):

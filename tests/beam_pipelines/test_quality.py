@@ -92,7 +92,7 @@ def test_a_worker_with_other_libraries_is_refused(drawn, tmp_path):
     (item, *_) = _items(drawn)
     versions = {**plan.library_versions(), "opencv": "1.0"}
     with pytest.raises(WorkerError, match=r"a worker has numpy .*; the launcher numpy .* opencv 1.0"):
-        shards.write_shard(item, str(tmp_path), plan.PixelSettings(), versions)
+        shards.write_shard(item, str(tmp_path), plan.PixelSettings(), versions, "owner")
     assert not any(tmp_path.iterdir())
 
 
@@ -100,6 +100,55 @@ def _items(source) -> list[plan.ShardItem]:
     found, _ = flags.parse(source.arguments("out"))
     asked = inputs.read(found)
     return asked.plan_shards(asked.listing.images).items
+
+
+def test_a_file_that_is_too_large_is_quarantined_before_it_is_read(own_drawn, tmp_path):
+    with image_path(own_drawn, "00000002_000.png").open("wb") as file:
+        file.truncate((64 << 20) + 1)
+    assert convert.main(own_drawn.arguments(tmp_path / "out", max_quarantined=0.05)) == 0
+    (entry,) = manifest.load(str(tmp_path / "out")).quarantined
+    assert entry.reason == "67,108,865 bytes; expected an image of at most 67,108,864"
+
+
+def test_when_no_image_is_left_that_is_said(drawn, tmp_path, capsys):
+    names = [path.name for path in (drawn.folder / "images").rglob("*.png")]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    flags = drawn.arguments(tmp_path / "out", exclude_list=tmp_path / "list.txt")
+    assert "no image is left to convert" in error_of(capsys, flags, 1)
+
+
+def test_a_shard_that_is_damaged_before_its_copies_are_dropped_is_not_passed_on(
+    with_copies, tmp_path, capsys, monkeypatch
+):
+    find, output = duplicates.find, tmp_path / "out"
+
+    def find_after_damage(all_notes):
+        found = find(all_notes)
+        for shard in output.rglob("*.tfrecord"):
+            data = bytearray(shard.read_bytes())
+            data[5000] ^= 1
+            shard.write_bytes(data)
+        return found
+
+    flags = with_copies.arguments(output, max_quarantined=0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(duplicates, "find", find_after_damage)
+        assert "changed since it was written" in error_of(capsys, flags, 1)
+    assert convert.main([*flags, "--resume"]) == 0
+    assert audit.main([str(output)]) == 0
+
+
+def test_of_equal_images_the_first_by_name_stays_whatever_its_split(own_drawn, tmp_path):
+    # Patient 20 is in test, which stands behind patient 1's split in every list.
+    original = image_path(own_drawn, "00000020_002.png").read_bytes()
+    image_path(own_drawn, "00000019_000.png").write_bytes(original)
+    image_path(own_drawn, "00000003_002.png").write_bytes(original)
+    assert convert.main(own_drawn.arguments(tmp_path / "out", max_quarantined=0.05)) == 0
+    made = manifest.load(str(tmp_path / "out"))
+    assert [(entry.image_id, entry.reason) for entry in made.quarantined] == [
+        ("00000019_000.png", "the same pixels as 00000003_002.png"),
+        ("00000020_002.png", "the same pixels as 00000003_002.png"),
+    ]
 
 
 def test_an_image_of_one_value_is_quarantined(own_drawn, tmp_path):
@@ -161,7 +210,9 @@ def test_listed_images_are_excluded_with_their_reasons(drawn, converted, tmp_pat
     capsys.readouterr()
     assert audit.main([str(output)]) == 0
     capsys.readouterr()
-    assert "holds another data set (excluded_sha256 is" in error_of(capsys, drawn.arguments(output), 1)
+    assert "holds another data set (the lists of excluded images are others)" in error_of(
+        capsys, drawn.arguments(output), 1
+    )
 
 
 def test_an_excluded_image_needs_no_file(own_drawn, tmp_path):

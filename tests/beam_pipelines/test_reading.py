@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from packed_images import SIDE_PX, nested, pictures, write_folder, write_tar, write_zip
 
-from beam_pipelines import archives, checked, image_files, reading, sources
+from beam_pipelines import archives, checked, reading, sources
 from records import storage
 from records.errors import ImageError, StorageError
 
@@ -99,14 +99,6 @@ def test_a_file_that_vanished_is_told_from_a_store_that_fails(tmp_path: Path, s3
         with pytest.raises(StorageError, match=re.escape(location)) as caught:
             reading.load(location, SIDE_PX)
         assert isinstance(caught.value.__cause__, FileNotFoundError)
-
-
-def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "bomb.png"
-    with path.open("wb") as file:
-        file.truncate(image_files.MAX_FILE_BYTES + 1)
-    with pytest.raises(ImageError, match=r"67,108,865 bytes; expected an image of at most"):
-        reading.load(str(path), SIDE_PX)
 
 
 def test_a_file_that_is_no_image_is_refused_with_the_reason(tmp_path: Path) -> None:

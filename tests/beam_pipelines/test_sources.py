@@ -41,8 +41,10 @@ def table_of(tmp_path: Path, names: list[str]) -> ImageTable:
 def test_images_are_found_at_any_depth(tmp_path: Path, below: str) -> None:
     images = pictures(3)
     write_folder(tmp_path, {str(Path(below, name)): data for name, data in images.items()})
-    expected = {name: Found(str(tmp_path / below / name), len(data)) for name, data in images.items()}
-    assert listed(tmp_path) == Listing(expected, ())
+    expected = {name: (str(tmp_path / below / name), len(data)) for name, data in images.items()}
+    listing = listed(tmp_path)
+    assert {name: found[:2] for name, found in listing.images.items()} == expected
+    assert listing.archives == ()
 
 
 def test_several_sources_are_taken_together(tmp_path: Path) -> None:

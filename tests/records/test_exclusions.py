@@ -33,13 +33,23 @@ def test_columns_of_a_list_are_its_reasons(tmp_path: Path, table: ImageTable) ->
         ",Index,Inverted,Not frontal,Rotated\n"
         "0,00000001_000.png,1.0,0.0,0.0\n"
         "1,00000002_000.png,0,1,1\n"
-        "2,00000003_000.png,,,\n"
+        "2,00000003_000.png,,0,\n"
         "3,00000001_000.png,0,0,1\n"
     )
     assert read(tmp_path, table, text) == {
         "00000001_000.png": "Inverted, Rotated (bad.csv)",
         "00000002_000.png": "Not frontal, Rotated (bad.csv)",
-        "00000003_000.png": "listed (bad.csv)",
+    }
+
+
+def test_a_list_of_what_was_quarantined_is_one(tmp_path: Path, table: ImageTable) -> None:
+    text = "Image Index,reason\n00000001_000.png,\"not a PNG: it starts with b'x, y'\"\n"
+    assert read(tmp_path, table, text) == {"00000001_000.png": "not a PNG: it starts with b'x, y' (bad.csv)"}
+
+
+def test_a_table_of_names_alone_will_do(tmp_path: Path, table: ImageTable) -> None:
+    assert read(tmp_path, table, ",Image Index\n0,00000003_000.png\n") == {
+        "00000003_000.png": "listed (bad.csv)"
     }
 
 
@@ -55,7 +65,7 @@ def test_a_plain_list_of_names_will_do(tmp_path: Path, table: ImageTable) -> Non
     [
         ("", "empty"),
         ("name,Rotated\n00000001_000.png,1\n", "no column of image names among `name`, `Rotated`"),
-        ("Index,Rotated\n00000009_000.png,1\n", "entry 1: `00000009_000.png` is not in table.csv"),
+        ("Index,Rotated\n00000009_000.png,1\n", "`00000009_000.png` is not in table.csv"),
         ("Index,Rotated\n00000001_000.png,yes\n", "`yes` as a reason; expected 0 or 1"),
         ("Index,Rotated\n00000001_000.png\n", "line 2: 1 cells; expected 2"),
     ],

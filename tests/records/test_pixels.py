@@ -252,8 +252,8 @@ def test_a_file_with_too_few_rows_is_refused(colour_type: int, channels: int) ->
         (b"", "not a PNG: the file is empty"),
         (b"hello world, this is no picture at all", "not a PNG: it starts with b'hello wo'"),
         (b"\xff\xd8\xff\xe0" + bytes(100), "not a PNG"),
-        (b"\x89PNG\r\n\x1a\n", "not a PNG"),
-        (b"\x89PNG\r\n\x1a\n" + chunk(b"IDAT", bytes(40)), "not a PNG"),
+        (b"\x89PNG\r\n\x1a\n", "damaged PNG: it doesn't begin with an IHDR chunk"),
+        (b"\x89PNG\r\n\x1a\n" + chunk(b"IDAT", bytes(40)), "damaged PNG: it doesn't begin with an IHDR"),
     ],
 )
 def test_what_is_no_png_is_named(data: bytes, reason: str) -> None:
@@ -294,8 +294,24 @@ def test_a_header_that_asks_for_too_much_is_refused_without_taking_memory(
     line = refusal(data)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert line.startswith(f"{size[0]} x {size[1]} pixels; expected 1 to 67108864")
+    pixel_bytes = 4 if colour_type == RGBA else 1
+    assert line.startswith(
+        f"{size[0]} x {size[1]} pixels of {pixel_bytes} bytes; expected 1 to 67,108,864 bytes"
+    )
     assert peak_bytes < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("colour_type", "bit_depth", "side_px"),
+    [(GREY, 8, 8192), (GREY, 16, 5792), (RGBA, 8, 4096), (RGBA, 16, 2896)],
+)
+def test_the_limit_is_of_the_bytes_that_a_picture_takes(
+    colour_type: int, bit_depth: int, side_px: int
+) -> None:
+    within = png(bytes(100), colour_type, bit_depth=bit_depth, size=(side_px, side_px))
+    beyond = png(bytes(100), colour_type, bit_depth=bit_depth, size=(side_px, side_px + 8))
+    assert "bytes in all" not in refusal(within)
+    assert "bytes in all" in refusal(beyond)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the process's size from /proc")
