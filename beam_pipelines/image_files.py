@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from records.errors import ImageError
@@ -29,8 +28,7 @@ class Found(NamedTuple):
 def is_image(path: str) -> bool:
     """Tell an image by its name; hidden files, such as the `._` twins that macOS makes, are none."""
     # In either case of letters: a `.PNG` is not in the table, and is better refused than left out.
-    name = PurePosixPath(path).name
-    return path.lower().endswith(IMAGE_SUFFIX) and not name.startswith(".")
+    return path.lower().endswith(IMAGE_SUFFIX) and not path.rpartition("/")[2].startswith(".")
 
 
 def check_size(size_bytes: int) -> None:
