@@ -18,6 +18,7 @@ import cv2
 import google_crc32c
 import numpy as np
 
+from beam_pipelines import finish
 from records import class_weights, example, index, manifest, picture, storage, tfrecord
 from records.errors import CxrError, RecordError, ShardError, StorageError
 from records.labels import FINDINGS
@@ -137,6 +138,7 @@ class Audit:
             self._class_weights(self.accounts["train"].counts())
         self._patients()
         self._source()
+        self._lists()
         self._foreign_files()
 
     def _index(self, split: Split) -> np.ndarray | None:
@@ -260,6 +262,27 @@ class Audit:
             self.faults.append(
                 f"{self.data.location}: {source['rows']} rows in the label table, but {source['missing']} "
                 f"images missing, {len(left_out)} left out and {images} in the records: {_ANEW}"
+            )
+
+    def _lists(self) -> None:
+        """Hold the files for people against the manifest."""
+        try:
+            derived = finish.derived_files(self.data)
+            same_oddities = finish.count_oddities(self.data) == self.data.oddities
+        except ShardError as error:
+            self.faults.append(str(error))
+            return
+        except (KeyError, TypeError) as error:
+            self.faults.append(f"{self.data.location}: no card can be made of it ({error!r}): {_ANEW}")
+            return
+        for path, data in derived.items():
+            location = storage.join(self.data.folder, path)
+            if not storage.exists(location) or storage.read_bytes(location) != data:
+                self.faults.append(f"{location}: missing, or not what the manifest says: {_RESUME}")
+        if not same_oddities:
+            self.faults.append(
+                f"{storage.join(self.data.folder, manifest.ODDITIES_NAME)}: not the list that the manifest "
+                f"counts: {_RESUME}"
             )
 
     def _all_whole(self) -> bool:

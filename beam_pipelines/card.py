@@ -49,17 +49,19 @@ def _summary(manifest: Manifest) -> list[str]:
         f"- Stored: {image['side_px']} x {image['side_px']}, {image['stored_channels']} channel(s) of uint8, "
         f"{image['encoding']}{quality}, reduced by {image['resize_kernel']}.",
         "- Split: "
-        + ", ".join(f"{key} {value}" for key, value in split.items() if not isinstance(value, dict))
+        + ", ".join(f"{key} {value}" for key, value in sorted(split.items()) if not isinstance(value, dict))
         + ".",
     ]
-    if pixels["pixels"]:
+    if None not in (pixels["mean"], pixels["deviation"]):
         lines.append(
             f"- Training pixels: mean {pixels['mean']:.4f}, deviation {pixels['deviation']:.4f} (0 to 255)."
         )
     return [
         *lines,
         f"- Table: sha256 `{source['table_sha256']}`; request `{manifest.request_sha256}`.",
-        "- Made with " + ", ".join(f"{name} {version}" for name, version in manifest.versions.items()) + ".",
+        "- Made with "
+        + ", ".join(f"{name} {version}" for name, version in sorted(manifest.versions.items()))
+        + ".",
         f"- Labels of a record: {', '.join(FINDINGS)}, in this order.",
     ]
 
@@ -109,7 +111,8 @@ def _weight_table(manifest: Manifest) -> list[str]:
         "| finding | w- | w+ |",
         "| --- | --- | --- |",
     ]
-    for finding, weights in manifest.class_weights.items():
+    for finding in manifest.findings if manifest.class_weights else ():
+        weights = manifest.class_weights[finding]
         cells = [
             "not defined" if weight is None else f"{weight:.4f}"
             for weight in (weights["negative"], weights["positive"])
@@ -124,7 +127,7 @@ def _left_out(manifest: Manifest) -> list[str]:
         *_by_reason("excluded", manifest.excluded),
         *(
             f"- {count:,} converted and noted (`oddities.csv`): {oddity}"
-            for oddity, count in manifest.oddities.items()
+            for oddity, count in sorted(manifest.oddities.items())
         ),
     ]
     return lines or ["Nothing."]

@@ -78,19 +78,22 @@ def _run(found: argparse.Namespace, workers: Workers) -> int:
     prepared = None if listing.archives else asked.plan_shards(listing.images)
     request = asked.claim() if prepared is None else prepared.request
     finished = functools.partial(
-        output.is_finished,
+        output.find_finished,
         found.output,
         request,
         asked.archives_sha256,
         resume=found.resume,
         max_quarantined=found.max_quarantined,
     )
-    if finished() and not output.is_left_behind(found.output):
-        return 0
+    whole = finished()
+    if whole and not found.resume and not output.is_left_behind(found.output):
+        return _nothing_to_do(whole, found)
     with output.locked(found.output):
-        if finished():  # by another conversion, since the first look, or by one killed while it cleared away
+        whole = finished()  # by another conversion, since the first look, or by one killed at its very end
+        if whole:
+            finish.restore(whole)
             output.clear_away(found.output)
-            return 0
+            return _nothing_to_do(whole, found)
         owner = output.begin(found.output, request)
         if prepared is None:
             prepared = asked.plan_shards(_read_archives(listing, found, workers))
@@ -103,6 +106,12 @@ def _run(found: argparse.Namespace, workers: Workers) -> int:
         storage.write_bytes(made.location, made.to_json())
         output.clear_away(found.output)
     _print_summary(made, converted, elapsed_s)
+    return 0
+
+
+def _nothing_to_do(whole: manifest.Manifest, found: argparse.Namespace) -> int:
+    checked = "every byte was read" if found.resume else "sizes were checked; the audit reads every byte"
+    print(f"{whole.location}: already converted with these inputs and settings ({checked}); nothing to do")
     return 0
 
 

@@ -15,7 +15,7 @@ from beam_pipelines import card, duplicates
 from beam_pipelines.notes import ShardNote
 from beam_pipelines.plan import Request
 from records import class_weights, index, pixels, storage
-from records.errors import ImageError
+from records.errors import ImageError, ShardError, StorageError
 from records.labels import FINDINGS
 from records.manifest import (
     CARD_NAME,
@@ -62,7 +62,7 @@ def finish(
         licence="Phantom data: drawn by this project, no patients." if request.source["phantom"] else LICENCE,
         location=storage.join(output, FILE_NAME),
     )
-    storage.write_bytes(storage.join(output, CARD_NAME), card.render(manifest).encode())
+    restore(manifest)
     return manifest
 
 
@@ -141,23 +141,56 @@ def quarantined(notes: Iterable[ShardNote], copies: Iterable[LeftOut] = ()) -> t
 
 def write_quarantine(entries: Iterable[LeftOut], output: str) -> None:
     """Write the list of the images that failed a check, `quarantine.csv`."""
-    rows = [(entry.image_id, entry.reason) for entry in entries]
-    _write_csv(storage.join(output, QUARANTINE_NAME), "reason", rows)
+    storage.write_bytes(storage.join(output, QUARANTINE_NAME), _quarantine_csv(entries))
+
+
+def derived_files(manifest: Manifest) -> dict[str, bytes]:
+    """Return the files beside a manifest that follow from it alone, by their paths."""
+    return {
+        CARD_NAME: card.render(manifest).encode(),
+        QUARANTINE_NAME: _quarantine_csv(manifest.quarantined),
+    }
+
+
+def restore(manifest: Manifest) -> None:
+    """Write those of the files that follow from a manifest that are missing or altered."""
+    for path, data in derived_files(manifest).items():
+        location = storage.join(manifest.folder, path)
+        if not storage.exists(location) or storage.read_bytes(location) != data:
+            storage.write_bytes(location, data)
+
+
+def count_oddities(manifest: Manifest) -> dict[str, int]:
+    """Return how many images `oddities.csv` lists as unusual in which way.
+
+    Raises:
+        ShardError: it is missing or no such list.
+    """
+    location = storage.join(manifest.folder, ODDITIES_NAME)
+    try:
+        rows = list(csv.reader(io.StringIO(storage.read_bytes(location).decode())))
+        return dict(sorted(Counter(oddity for _, oddity in rows[1:]).items()))
+    except (StorageError, ValueError) as error:
+        raise ShardError(f"{location}: missing or damaged: run the conversion again with --resume") from error
+
+
+def _quarantine_csv(entries: Iterable[LeftOut]) -> bytes:
+    return _csv("reason", [(entry.image_id, entry.reason) for entry in entries])
 
 
 def _write_oddities(notes: Iterable[ShardNote], output: str) -> dict[str, int]:
     """List the images that are unusual, `oddities.csv`; return how many are so in which way."""
     rows = sorted(entry for note in notes for entry in note.oddities)
-    _write_csv(storage.join(output, ODDITIES_NAME), "oddity", rows)
+    storage.write_bytes(storage.join(output, ODDITIES_NAME), _csv("oddity", rows))
     return dict(sorted(Counter(oddity for _, oddity in rows).items()))
 
 
-def _write_csv(location: str, column: str, rows: Iterable[tuple[str, str]]) -> None:
+def _csv(column: str, rows: Iterable[tuple[str, str]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["Image Index", column])
     writer.writerows(rows)
-    storage.write_bytes(location, text.getvalue().encode())
+    return text.getvalue().encode()
 
 
 def check_quarantined(entries: Sequence[LeftOut], images: int, output: str, max_quarantined: float) -> None:

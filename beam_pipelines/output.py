@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from beam_pipelines import archives, claims, notes, plan
-from beam_pipelines.finish import check_quarantined
+from beam_pipelines.finish import check_quarantined, count_oddities
 from records import manifest, storage
 from records.errors import ManifestError, ShardError
 from records.splits import SPLITS
@@ -32,10 +32,10 @@ _HASHED = {
 }
 
 
-def is_finished(
+def find_finished(
     output: str, request: plan.Request, archives_sha256: str, *, resume: bool, max_quarantined: float
-) -> bool:
-    """Tell whether the output is whole and answers this request; refuse any other content.
+) -> manifest.Manifest | None:
+    """Return the data set that the output holds, if it is whole and what is asked for; refuse any other.
 
     With `resume`, every file of a finished data set is read, and one that is damaged is not finished. Nothing
     is changed here.
@@ -53,7 +53,7 @@ def is_finished(
     location = storage.join(output, manifest.FILE_NAME)
     if not storage.exists(location):
         _check_unfinished(output, request, resume=resume)
-        return False
+        return None
     found = manifest.load(location)
     difference = _difference_from_finished(found, request, archives_sha256, output)
     if difference:
@@ -67,10 +67,8 @@ def is_finished(
     except ShardError:
         if not resume:
             raise
-        return False
-    checked = "every byte was read" if resume else "sizes were checked; the audit reads every byte"
-    print(f"{location}: already converted with these inputs and settings ({checked}); nothing to do")
-    return True
+        return None
+    return found
 
 
 @contextlib.contextmanager
@@ -187,6 +185,8 @@ def _check_whole(found: manifest.Manifest, *, read: bool) -> None:
     for split in found.splits.values():
         for file in (*split.shards, split.index):
             manifest.read_checked(found, file)
+    if found.oddities != count_oddities(found):
+        raise ShardError(f"{found.folder}: {manifest.ODDITIES_NAME} is not the list that the manifest counts")
 
 
 def _difference_from_finished(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -13,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beam_pipelines import audit, audit_checks, convert
+from beam_pipelines import audit, audit_checks, convert, finish
 from records import example, index, manifest, tfrecord
+from records.errors import ManifestError
 
 
 @pytest.fixture
@@ -35,6 +37,8 @@ def _change_manifest(folder: Path, change) -> None:
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
+    with contextlib.suppress(ManifestError):
+        finish.restore(manifest.load(str(folder)))
 
 
 def _rewrite_records(folder: Path, change: Callable[[int, example.Record], bytes | example.Record]) -> str:
@@ -59,6 +63,7 @@ def _rewrite_records(folder: Path, change: Callable[[int, example.Record], bytes
         index.to_bytes(np.concatenate([index.of_frames(readable, 0), rows[rows["shard"] > 0]])),
     )
     (folder / manifest.FILE_NAME).write_text(json.dumps(values))
+    finish.restore(manifest.load(str(folder)))
     return Path(shard["path"]).name
 
 

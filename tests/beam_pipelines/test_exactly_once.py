@@ -98,6 +98,21 @@ def test_a_stricter_limit_refuses_a_finished_data_set_and_leaves_it_whole(own_dr
     assert tree_of(folder) == before
 
 
+@pytest.mark.parametrize("name", ["DATASET.md", "quarantine.csv", "oddities.csv"])
+def test_resume_mends_the_lists_and_the_card_and_the_audit_misses_them(
+    drawn, converted, tmp_path, capsys, name
+):
+    folder = Path(shutil.copytree(converted, tmp_path / "out"))
+    (folder / name).unlink()
+    assert audit.main([str(folder)]) == 1
+    assert f"{name}: missing" in capsys.readouterr().err
+    (folder / name).write_text("Image Index,something\na.png,else\n")
+    assert audit.main([str(folder)]) == 1
+    assert convert.main(drawn.arguments(folder, resume=True)) == 0
+    assert tree_of(folder) == tree_of(converted)
+    assert audit.main([str(folder)]) == 0
+
+
 def test_an_unfinished_conversion_says_in_what_it_differs(drawn, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "out"
     with monkeypatch.context() as patch:
