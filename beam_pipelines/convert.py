@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import json
 import logging
 import os
@@ -253,6 +254,9 @@ def check_beam_flags(found: argparse.Namespace, beam_flags: Sequence[str]) -> No
 
 
 if __name__ == "__main__":
+    # Beam's import and the plan of 112,120 images make millions of objects that stay: the collector would walk
+    # them over and over, for a second or two.
+    gc.disable()
     code = main()
     # Beam's threads would hold up the way out by half a second, and those cut off from their workers would
     # fill the screen.

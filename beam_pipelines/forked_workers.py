@@ -10,6 +10,7 @@ becomes the usual worker. Linux only: elsewhere Beam's own way stays.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -102,9 +103,13 @@ def main() -> None:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(sys.argv[1])
         listener.listen()  # from here on clients wait instead of becoming usual workers
+        gc.disable()
         from apache_beam.runners.worker import sdk_worker_main
 
         from beam_pipelines import shards  # noqa: F401 - each worker needs it
+
+        gc.freeze()  # what is imported stays: no collector need walk it, here or in a worker
+        gc.enable()
 
         with selectors.DefaultSelector() as selector:
             selector.register(sys.stdin, selectors.EVENT_READ)
