@@ -254,7 +254,7 @@ def check_beam_flags(found: argparse.Namespace, beam_flags: Sequence[str]) -> No
 
 
 if __name__ == "__main__":
-    # Beam's import and the plan of 112,120 images make millions of objects that stay: the collector would walk
+    # Beam's import and the plan of all images make millions of objects that stay: the collector would walk
     # them over and over, for a second or two.
     gc.disable()
     code = main()
