@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import logging
 import os
+import pickle
 import signal
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -71,10 +74,19 @@ def run(
     ):
         (
             pipeline
-            | "List work items" >> beam.Create(list(items))
-            | "Do work items" >> beam.Map(work)  # str: where the result is
+            | "List work items" >> beam.Create([_pack(item) for item in items])  # bytes
+            | "Do work items" >> beam.Map(functools.partial(_unpack_and_do, work))  # str: where the result is
         )
     return pipeline.result
+
+
+def _pack(item: Any) -> bytes:
+    """Make a work item a fraction of its size: a job's items travel with its description, which has a limit."""
+    return zlib.compress(pickle.dumps(item), level=1)
+
+
+def _unpack_and_do(work: Callable[[Any], str], packed: bytes) -> str:
+    return work(pickle.loads(zlib.decompress(packed)))
 
 
 def _quiet_beam(name: str) -> None:

@@ -9,12 +9,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from apache_beam import version
 from apache_beam.portability.api import beam_runner_api_pb2 as api
 from conversions import error_of
 
-from beam_pipelines import convert, pipeline
+from beam_pipelines import convert, pipeline, plan
+from beam_pipelines.image_files import Found
+from records.table import read_table
 
 ROOT = Path(__file__).parents[2]
 # Those of the README, and two that keep Beam from asking Google for credentials and from submitting.
@@ -24,7 +27,6 @@ FLAGS = [
     "--setup_file=./setup.py", "--max_num_workers=8", "--no_auth", "--dry_run=true",
 ]  # fmt: skip
 LOCAL = {"direct_running_mode": None, "direct_num_workers": None}
-NIH_IMAGES = 112_120
 # Dataflow refuses larger job graphs.
 MOST_BYTES = 10 << 20
 
@@ -117,14 +119,16 @@ def test_the_function_and_the_main_session_travel_by_name_and_not_as_code(job):
 
 
 @pytest.mark.real_data
-def test_the_work_items_of_all_images_fit_into_a_job(nih, tmp_path):
-    labels = nih / "labels"
-    arguments = [
-        "--images", nih / "images", "--labels", labels / "Data_Entry_2017_v2020.csv.gz",
-        "--split", "official", "--train_val_list", labels / "train_val_list.txt",
-        "--test_list", labels / "test_list.txt", "--allow_missing_images", "--output", tmp_path / "out",
-    ]  # fmt: skip
-    job = job_of([str(argument) for argument in arguments], tmp_path)
-    items = [step for name, step in job.steps.items() if name.startswith("List work items")]
-    images = len(list((nih / "images").glob("*.png")))
-    assert sum(len(step.spec.payload) for step in items) * NIH_IMAGES / images < MOST_BYTES
+def test_the_work_items_of_all_images_fit_into_a_job(nih):
+    table = read_table(str(nih / "labels" / "Data_Entry_2017_v2020.csv.gz"))
+    etags = np.random.default_rng(1).bytes(16 * len(table)).hex()
+    files = {
+        name: Found(
+            f"gs://some-bucket/nih/images_{row % 12:03d}/images/{name}", 400_000 + row, etags[32 * row :][:32]
+        )
+        for row, name in enumerate(table.image_ids.tolist())
+    }
+    assignment = np.zeros(len(table), np.int64)
+    items = plan.shard_items(table, assignment, files, records_per_shard=512, seed=1)
+    assert sum(len(item.rows) for item in items) == len(table)
+    assert sum(len(pipeline._pack(item)) for item in items) < MOST_BYTES / 2
