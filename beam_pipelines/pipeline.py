@@ -81,7 +81,7 @@ def run(
 
 
 def _pack(item: Any) -> bytes:
-    """Make a work item a fraction of its size: a job's items travel with its description, which has a limit."""
+    """Make a work item a fraction of its size: items travel with the job, whose size has a limit."""
     return zlib.compress(pickle.dumps(item), level=1)
 
 
