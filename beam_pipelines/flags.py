@@ -126,9 +126,10 @@ def _add_checks(group: argparse._ArgumentGroup) -> None:
 
 def _fractions(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.split(","))
+        train, validation, test = (float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"`{text}`; expected three numbers such as 0.9,0.05,0.05") from None
+    return train, validation, test
 
 
 def _check_locations(found: argparse.Namespace) -> None:

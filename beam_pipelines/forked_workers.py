@@ -20,9 +20,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple
 
 _USUAL_WORKER = "apache_beam.runners.worker.sdk_worker_main"
 # What Beam tells a worker: where to report, how to behave, which one it is.
@@ -71,16 +73,40 @@ def nursery(beam_flags: list[str]) -> Iterator[Workers]:
     with tempfile.TemporaryDirectory(prefix="cxr-workers-") as folder:
         path = str(Path(folder, "socket"))
         process = _start(path)
+        usual_handler = _interrupted_at_once(process.pid)
         try:
             client = shlex.join([sys.executable, "-I", "-S", "-c", _CLIENT, path])
             # Beam hands it to a shell. Ctrl-C is for the launcher alone: a client that it ended would look
             # like a worker that died.
             yield Workers(beam_flags, f"trap '' INT; exec {client}")
         finally:
-            with contextlib.suppress(ProcessLookupError):  # it may not have made its group yet
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process.pid)
             process.kill()
             process.communicate()
+            if usual_handler is not None:
+                signal.signal(signal.SIGINT, usual_handler)
+
+
+def _kill(nursery_pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it may not have made its group yet
+        os.killpg(nursery_pid, signal.SIGKILL)
+
+
+def _interrupted_at_once(nursery_pid: int) -> Any:
+    """Let Ctrl-C end the workers first: Beam waits for ever for one that has not reported to it yet.
+
+    Returns:
+        The handler that was there, None where this thread can't have one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def end(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # by which a worker's death is told
+        _kill(nursery_pid)
+        raise KeyboardInterrupt
+
+    return signal.signal(signal.SIGINT, end)
 
 
 def _start(path: str) -> subprocess.Popen[bytes]:

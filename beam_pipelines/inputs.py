@@ -7,6 +7,7 @@ have been read, so until then an archive stands for its images by name, size and
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -152,6 +153,12 @@ def _assign(table: ImageTable, flags: argparse.Namespace) -> tuple[np.ndarray, d
     if flags.split == "official":
         lists = [read_list(location) for location in (flags.train_val_list, flags.test_list)]
         names = (storage.name(flags.train_val_list), storage.name(flags.test_list))
+        if len(lists[1]) > len(lists[0]):
+            print(
+                f"note: {names[1]} names more images to test on ({len(lists[1]):,}) than {names[0]} "
+                f"to train on ({len(lists[0]):,}); are they swapped?",
+                file=sys.stderr,
+            )
         fraction = flags.validation_fraction
         assignment = splits.official(
             table, *lists, validation_fraction=fraction, seed=flags.seed, names=names

@@ -110,6 +110,24 @@ def test_a_file_that_is_too_large_is_quarantined_before_it_is_read(own_drawn, tm
     assert entry.reason == "67,108,865 bytes; expected an image of at most 67,108,864"
 
 
+def test_lists_that_look_swapped_are_noted(drawn, tmp_path, capsys):
+    flags = drawn.arguments(
+        tmp_path / "out",
+        train_val_list=drawn.folder / "test_list.txt",
+        test_list=drawn.folder / "train_val_list.txt",
+    )
+    assert convert.main(flags) == 0
+    assert "names more images to test on (45) than test_list.txt to train on (15)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fractions", ["0.5,0.5", "0.7,0.1,0.1,0.1", "a,b,c"])
+def test_fractions_are_three_numbers(drawn, tmp_path, capsys, fractions):
+    lists = {"train_val_list": None, "test_list": None}
+    with pytest.raises(SystemExit):
+        convert.main(drawn.arguments(tmp_path, split="random", fractions=fractions, **lists))
+    assert f"`{fractions}`; expected three numbers such as 0.9,0.05,0.05" in capsys.readouterr().err
+
+
 def test_when_no_image_is_left_that_is_said(drawn, tmp_path, capsys):
     names = [path.name for path in (drawn.folder / "images").rglob("*.png")]
     (tmp_path / "list.txt").write_text("\n".join(names))
