@@ -86,11 +86,13 @@ def _run(found: argparse.Namespace, workers: Workers) -> int:
         resume=found.resume,
         max_quarantined=found.max_quarantined,
     )
-    whole = finished()
+    whole = finished(read=False)
     if whole and not found.resume and not output.is_left_behind(found.output):
         return _nothing_to_do(whole, found)
     with output.locked(found.output):
-        whole = finished()  # by another conversion, since the first look, or by one killed at its very end
+        whole = finished(
+            read=found.resume
+        )  # by another conversion, since the first look, or by one killed at its very end
         if whole:
             finish.restore(whole)
             output.clear_away(found.output)
@@ -141,7 +143,8 @@ def _write_shards(
     finish.check_quarantined(failed, prepared.images, found.output, found.max_quarantined)
     by_split: dict[str, list[notes.ShardNote]] = {split: [] for split in splits.SPLITS}
     for item, note in zip(prepared.items, made, strict=True):
-        claims.check(found.output, owner)
+        if copies:
+            claims.check(found.output, owner)
         by_split[item.split].append(duplicates.drop(note, item, copies, found.output))
     return by_split
 

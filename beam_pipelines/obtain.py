@@ -66,7 +66,7 @@ def obtain(archive: Archive, job: Job) -> str:
     path = job.folder / archive.name
     with _alone(path):
         done = _put_together(archive, job)
-        storage._upload(str(path), location)
+        storage.upload(path, location)
         path.unlink()
     return f"{done}; sent to {location}"
 

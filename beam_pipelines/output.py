@@ -33,19 +33,25 @@ _HASHED = {
 
 
 def find_finished(
-    output: str, request: plan.Request, archives_sha256: str, *, resume: bool, max_quarantined: float
+    output: str,
+    request: plan.Request,
+    archives_sha256: str,
+    *,
+    resume: bool,
+    max_quarantined: float,
+    read: bool,
 ) -> manifest.Manifest | None:
     """Return the data set that the output holds, if it is whole and what is asked for; refuse any other.
 
-    With `resume`, every file of a finished data set is read, and one that is damaged is not finished. Nothing
-    is changed here.
+    Nothing is changed here.
 
     Args:
         output: the data set's folder or prefix.
         request: what is asked for, as far as it is known before archives are read.
         archives_sha256: names the archives by size and version; empty where there are none.
-        resume: whether to go on with what is unfinished or damaged.
+        resume: whether to go on with what is unfinished; a damaged data set is taken for such a one.
         max_quarantined: share of the images that may have failed.
+        read: hold every byte against the manifest, and not just the sizes of the files.
 
     Raises:
         CxrError: the output holds another data set, an unfinished one, or other files.
@@ -63,7 +69,7 @@ def find_finished(
     images = found.records + len(found.quarantined)
     check_quarantined(found.quarantined, images, output, max_quarantined)
     try:
-        _check_whole(found, read=resume)
+        _check_whole(found, read=read)
     except ShardError:
         if not resume:
             raise

@@ -263,6 +263,18 @@ def fetch(location: str, path: Path) -> None:
             raise StorageError(f"{location}: can't be read: {_reason(error)}") from error
 
 
+def upload(path: Path, location: str) -> None:
+    """Send a local file to an object, which appears whole or not at all.
+
+    Raises:
+        StorageError: it can't be read, or the store refuses.
+    """
+    try:
+        _upload(str(path), location)
+    except OSError as error:
+        raise StorageError(f"{location}: can't be written: {_reason(error)}") from error
+
+
 def _copy_into(file: IO[bytes], location: str) -> None:
     if is_s3(location):
         bucket, key = _split(location)
