@@ -19,6 +19,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from beam_pipelines.progress import beside
+
 _POLL_S = 0.25
 # Where no terminal is, a line now and then says as much.
 _LINE_EVERY_S = 10.0
@@ -52,15 +54,8 @@ class ByteProgress:
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Show the progress while the block runs."""
-        stop = threading.Event()
-        show = self._bars if sys.stderr.isatty() else self._lines
-        thread = threading.Thread(target=show, args=(stop,), daemon=True)
-        thread.start()
-        try:
+        with beside(self._bars if sys.stderr.isatty() else self._lines):
             yield
-        finally:
-            stop.set()
-            thread.join()
 
     def line(self, elapsed_s: float) -> str:
         """Say in one line how far all files together are."""

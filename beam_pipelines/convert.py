@@ -207,6 +207,8 @@ def _note(item: plan.ShardItem, folder: str, pixels: plan.PixelSettings) -> note
 
 def _write_conversion(asked: inputs.Inputs, request: plan.Request, images: int, elapsed_s: float) -> None:
     """Leave beside the manifest what differs from run to run: where and how fast."""
+    from beam_pipelines.pipeline import usable_cores  # Beam is there by now
+
     found = asked.flags
     record = {
         "images": [_absolute(source) for source in found.images],
@@ -215,7 +217,7 @@ def _write_conversion(asked: inputs.Inputs, request: plan.Request, images: int, 
         "seconds": round(elapsed_s, 2),
         "images_converted": images,
         "images_per_s": round(images / elapsed_s, 1),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": usable_cores(),
     }
     storage.write_bytes(
         storage.join(found.output, output.CONVERSION_NAME), (json.dumps(record, indent=1) + "\n").encode()

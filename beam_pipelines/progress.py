@@ -26,9 +26,15 @@ def watch(what: str, total: int | None, count: Callable[[], int]) -> Iterator[No
         total: images in all, None where nobody knows yet.
         count: returns the images done so far; called a few times a second from another thread.
     """
+    with beside(_bar if sys.stderr.isatty() else _lines, what, total, count):
+        yield
+
+
+@contextlib.contextmanager
+def beside(show: Callable[..., None], *arguments: object) -> Iterator[None]:
+    """Run `show(*arguments, stop)` in a thread while the block runs; `stop` is the event that ends it."""
     stop = threading.Event()
-    show = _bar if sys.stderr.isatty() else _lines
-    thread = threading.Thread(target=show, args=(what, total, count, stop), daemon=True)
+    thread = threading.Thread(target=show, args=(*arguments, stop), daemon=True)
     thread.start()
     try:
         yield
