@@ -1,27 +1,23 @@
 """Random access to a split's records: shards mapped into memory, whole batches gathered through the index.
 
-Checks that shards, index and manifest belong together, and each shard's CRC32C once in a process, when the
-shard is first touched. Order is `order`'s business, threads and prefetching are `pipeline`'s, local copies
-are `cache`'s.
+Checks that index and manifest belong together; the shards themselves are `mapped_shards`' business, pictures
+are decoded by `decode`. Order is `order`'s business, threads and prefetching are `pipeline`'s.
 
 Shapes: N = records in the split, B = records asked for, S = stored side in pixels, C = stored channels.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
-import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 
-from engine.input import cache
+from engine.input import decode
 from engine.input.buffers import Buffers
-from records import example, index, storage
+from engine.input.mapped_shards import MappedShards
+from records import example, index
 from records.errors import CxrError, ManifestError, RecordError, ShardError
 from records.labels import FINDINGS
 from records.manifest import Manifest, Shard, read_checked
@@ -69,7 +65,7 @@ class ShardReader:
         self.shard_sizes = tuple(shard.records for shard in manifest.splits[split].shards)
         self.fault: CxrError | None = None
         self._rows = _read_index(manifest, split, self.image_shape)
-        self._shards = _Shards(manifest, split, verify=verify, cache_folder=cache_folder)
+        self._shards = MappedShards(manifest, split, verify=verify, cache_folder=cache_folder)
         self._raw = manifest.image["encoding"] == "raw"
         self._buffers: dict[int, Buffers] = {}
 
@@ -177,7 +173,7 @@ class ShardReader:
     def _copy_decoded(self, rows: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
         for number, row in enumerate(rows):
             data, start = self._shards[row["shard"]], int(row["image_offset"])
-            picture = _decode(data[start : start + int(row["image_bytes"])], self.image_shape[2])
+            picture = decode.to_pixels(data[start : start + int(row["image_bytes"])], self.image_shape[2])
             if picture is None or picture.shape != self.image_shape:
                 found = "undecodable" if picture is None else f"of shape {picture.shape}"
                 record = self._record_name(row)
@@ -199,53 +195,6 @@ class ShardReader:
 
     def _record_name(self, row: Any) -> str:
         return f"{self._shards.location(row['shard'])}: the record at byte {row['payload_offset']}"
-
-
-class _Shards:
-    """The shards of a split as (bytes,) uint8 read-only arrays, mapped when they are first touched."""
-
-    def __init__(
-        self, manifest: Manifest, split: str, *, verify: bool, cache_folder: str | Path | None
-    ) -> None:
-        self._manifest, self._files = manifest, manifest.splits[split].shards
-        self._verify, self._cache_folder = verify, cache_folder
-        self._mapped: dict[int, np.ndarray] = {}
-        self._locks = [threading.Lock() for _ in self._files]
-        self._closed = False
-        if not storage.is_s3(manifest.location):
-            for file in self._files:
-                cache.local_path(manifest, file)
-
-    def __getitem__(self, shard: int) -> np.ndarray:
-        data = self._mapped.get(shard)
-        return self._open(int(shard)) if data is None else data
-
-    def location(self, shard: int) -> str:
-        return self._manifest.locate(self._files[shard])
-
-    def read_each(self, shard: int, offsets: list[int], count: int) -> np.ndarray:
-        """Read `count` bytes at each offset: (len(offsets), count) uint8, untouched by read-ahead."""
-        with self._path(shard).open("rb") as file:
-            parts = [os.pread(file.fileno(), count, offset) for offset in offsets]
-        return np.frombuffer(b"".join(parts), np.uint8).reshape(len(offsets), count)
-
-    def close(self) -> None:
-        self._closed = True
-        self._mapped.clear()
-
-    def _open(self, shard: int) -> np.ndarray:
-        if self._closed:
-            raise ValueError("the reader is closed")
-        with self._locks[shard]:
-            if shard not in self._mapped:
-                path = self._path(shard)
-                if self._verify:
-                    cache.check_once(path, self._files[shard])
-                self._mapped[shard] = _map(path)
-            return self._mapped[shard]
-
-    def _path(self, shard: int) -> Path:
-        return cache.local_path(self._manifest, self._files[shard], self._cache_folder)
 
 
 def image_shape(manifest: Manifest) -> tuple[int, int, int]:
@@ -298,22 +247,3 @@ def _check_positions(rows: np.ndarray, shards: tuple[Shard, ...], name: str) -> 
             f"{name}: row {row} lies outside of its shard; the index is damaged: "
             "run the conversion again with --resume"
         )
-
-
-def _map(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-
-
-def _decode(data: np.ndarray, channels: int) -> np.ndarray | None:
-    """Decode PNG or JPEG bytes to (rows, columns, channels) uint8; None if they are damaged."""
-    if not len(data):
-        return None
-    try:
-        grey = channels == 1
-        picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
-    except cv2.error:
-        return None
-    if picture is None:
-        return None
-    return picture[..., None] if grey else picture[..., ::-1]
