@@ -46,7 +46,7 @@ setup(
         "test": TEST,
         "dev": [*ENGINE, *BEAM, *GCP, *TEST, *DEV],
     },
-    entry_points={"console_scripts": ["engine=engine.cli:main"]},
+    entry_points={"console_scripts": ["engine=engine.cli:console"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",

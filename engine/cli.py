@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from records.errors import CxrError
 from records.splits import SPLITS
@@ -30,6 +32,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def console() -> NoReturn:
+    """Run the command of the process's own arguments and end the process."""
+    code = main()
+    if "tensorflow" in sys.modules:
+        # At the interpreter's end TensorFlow takes down threads that still run Python, and TensorFlow I/O
+        # calls what is gone (tensorflow/io#2039): either aborts a process that has done its work.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -142,4 +157,4 @@ def _benchmark_input(flags: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

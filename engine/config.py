@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import yaml
 
+from engine import strict_yaml
 from records.errors import ConfigError
+from records.labels import FINDINGS
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
-READERS = ("index", "tfrecord")
+READERS = ("index", "tfrecord", "tfio")
+NORMALISATIONS = ("imagenet", "data_set")
 MODELS = ("densenet121_cbam",)
 LOSSES = ("bce", "weighted_bce", "dynamic_weighted_bce")
 BACKBONE_CHANNELS = 1024  # of DenseNet121
@@ -37,6 +35,7 @@ class ModelConfig:
         name: one of `MODELS`.
         weights: `imagenet`, `none`, or the path of a weights or model file.
         image_side_px: what the stored picture is reduced to inside the model.
+        normalisation: by ImageNet's mean and deviation, or by those of the data set's training pictures.
         head_units: widths of the dense layers before the findings.
         dropout: rate behind each of them.
         l2: weight of their regularisation.
@@ -47,6 +46,7 @@ class ModelConfig:
     name: str
     weights: str
     image_side_px: int
+    normalisation: str
     head_units: tuple[int, ...]
     dropout: float
     l2: float
@@ -56,6 +56,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _choice("model.name", self.name, MODELS)
         _at_least("model.image_side_px", self.image_side_px, 32)
+        _choice("model.normalisation", self.normalisation, NORMALISATIONS)
         _at_least("model.l2", self.l2, 0)
         _at_least("model.cbam_reduction", self.cbam_reduction, 1)
         if BACKBONE_CHANNELS % self.cbam_reduction:
@@ -93,22 +94,73 @@ class InputConfig:
     """How records become batches.
 
     Attributes:
-        reader: `index` gathers whole batches; `tfrecord` is TensorFlow's own reader.
+        reader: `index` gathers whole batches; `tfrecord` is TensorFlow's own reader, and `tfio` the same
+            with TensorFlow I/O's S3 file system below it.
         shuffle_block_shards: shards that `index` shuffles together; 0 is a true global shuffle.
-        shuffle_buffer_records: that `tfrecord` shuffles among.
+        shuffle_buffer_records: that the other readers shuffle among.
+        oversampled_findings: training records with any of them stand in each epoch once more.
         prefetch_batches: kept ready ahead of the step.
+        prefetch_to_device: whether they wait in the memory of the GPU, where there is one.
+        cache_bytes: that local copies of remote shards may take, of all processes on the machine.
     """
 
     reader: str
     shuffle_block_shards: int
     shuffle_buffer_records: int
+    oversampled_findings: tuple[str, ...]
     prefetch_batches: int
+    prefetch_to_device: bool
+    cache_bytes: int
 
     def __post_init__(self) -> None:
         _choice("input.reader", self.reader, READERS)
         _at_least("input.shuffle_block_shards", self.shuffle_block_shards, 0)
         _at_least("input.shuffle_buffer_records", self.shuffle_buffer_records, 1)
         _at_least("input.prefetch_batches", self.prefetch_batches, 1)
+        _at_least("input.cache_bytes", self.cache_bytes, 1)
+        for finding in self.oversampled_findings:
+            _choice("input.oversampled_findings", finding, FINDINGS)
+        if self.oversampled_findings and self.reader != "index":
+            raise ConfigError(
+                f"input.oversampled_findings names {len(self.oversampled_findings)} findings, which the "
+                f"reader `{self.reader}` can't repeat; expected none, or input.reader=index"
+            )
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How training pictures are varied, inside the compiled step; each range is symmetric, 0 turns it off.
+
+    Attributes:
+        rotation_degrees: by up to so many either way.
+        zoom: by a factor from 1 - zoom to 1 + zoom.
+        shift: by up to this share of the side along each axis.
+        brightness: up to this share of the full scale added or taken away.
+        contrast: by a factor from 1 - contrast to 1 + contrast about the picture's own mean.
+        flip: whether every second picture is mirrored; the heart then lies on the right.
+        originals: whether all records are varied; false: only the repeats of oversampled ones.
+    """
+
+    rotation_degrees: float
+    zoom: float
+    shift: float
+    brightness: float
+    contrast: float
+    flip: bool
+    originals: bool
+
+    def __post_init__(self) -> None:
+        _between("augment.rotation_degrees", self.rotation_degrees, 0, 180)
+        _between("augment.shift", self.shift, 0, 1)
+        _between("augment.brightness", self.brightness, 0, 1)
+        _between("augment.contrast", self.contrast, 0, 1)
+        _below_one("augment.zoom", self.zoom)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any picture can differ from the stored one."""
+        ranges = (self.rotation_degrees, self.zoom, self.shift, self.brightness, self.contrast)
+        return self.flip or any(ranges)
 
 
 @dataclass(frozen=True)
@@ -160,12 +212,23 @@ class Config:
     model: ModelConfig
     loss: LossConfig
     input: InputConfig
+    augment: AugmentConfig
     train: TrainConfig
+
+    def __post_init__(self) -> None:
+        if self.augment.is_on and not self.augment.originals and not self.input.oversampled_findings:
+            raise ConfigError(
+                "augment.originals is false and input.oversampled_findings names none, so nothing would be "
+                "varied; name findings, or set augment.originals to true"
+            )
 
     def to_yaml(self) -> str:
         """Return the resolved config as a file that `load` reads."""
-        values = dataclasses.asdict(self)
-        values["model"]["head_units"] = list(self.model.head_units)
+        sections = dataclasses.asdict(self)
+        values = {
+            section: {key: list(value) if isinstance(value, tuple) else value for key, value in keys.items()}
+            for section, keys in sections.items()
+        }
         return yaml.safe_dump(values, sort_keys=False)
 
 
@@ -179,121 +242,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: with the file and the key.
     """
-    try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), _StrictLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else error
-        raise ConfigError(
-            f"{path}: can't be read: {reason}; expected a config such as configs/baseline.yaml"
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: no sections; expected {', '.join(_sections())}")
-    for override in overrides:
-        _override(values, override)
-    try:
-        return _read(values)
-    except ConfigError as error:
-        raise ConfigError(f"{_blamed(path, overrides, str(error))}: {error}") from error
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key that stands twice, which YAML itself would take for the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Read a mapping whose keys must differ."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = [key for number, key in enumerate(keys) if key in keys[:number]]
-        if repeated:
-            raise yaml.YAMLError(f"the key `{repeated[0]}` stands twice in one section")
-        return super().construct_mapping(node, deep)
-
-
-def _blamed(path: str, overrides: Sequence[str], reason: str) -> str:
-    """Name the override that a fault comes from, or else the file."""
-    for override in overrides:
-        if reason.startswith(f"{override.partition('=')[0]} "):
-            return f"--set {override}"
-    return path
-
-
-def _read(values: dict[str, Any]) -> Config:
-    _check_keys(values, _sections(), "")
-    return Config(**{name: _read_section(name, kind, values[name]) for name, kind in _sections().items()})
-
-
-def _read_section(name: str, kind: type, values: Any) -> Any:
-    hints = typing.get_type_hints(kind)
-    if not isinstance(values, dict):
-        raise ConfigError(f"section `{name}` holds no keys; expected {', '.join(hints)}")
-    _check_keys(values, hints, f"{name}.")
-    return kind(**{key: _typed(f"{name}.{key}", values[key], hints[key]) for key in hints})
-
-
-def _sections() -> dict[str, type]:
-    return typing.get_type_hints(Config)
-
-
-def _check_keys(values: dict[str, Any], known: dict[str, Any], prefix: str) -> None:
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"unknown key `{prefix}{key}`{_nearest(prefix, str(key), known)}")
-    missing = [key for key in known if key not in values]
-    if missing:
-        raise ConfigError(f"no key `{prefix}{missing[0]}`; a config names every key: add it")
-
-
-def _nearest(prefix: str, key: str, known: dict[str, Any]) -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean `{prefix}{close[0]}`?" if close else f"; expected one of {', '.join(known)}"
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    name, separator, text = override.partition("=")
-    section, dot, key = name.partition(".")
-    if not separator or not dot:
-        raise ConfigError(f"--set {override}: expected section.key=value, such as train.epochs=3")
-    sections = _sections()
-    if section not in sections:
-        raise ConfigError(f"--set {override}: unknown key `{section}`{_nearest('', section, sections)}")
-    known = typing.get_type_hints(sections[section])
-    if key not in known:
-        raise ConfigError(f"--set {override}: unknown key `{name}`{_nearest(f'{section}.', key, known)}")
-    try:
-        values.setdefault(section, {})[key] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"--set {override}: the value is not YAML: {' '.join(str(error).split())}"
-        ) from error
-
-
-def _typed(name: str, value: Any, kind: Any) -> Any:
-    if isinstance(kind, types.GenericAlias):  # tuple[int, ...]
-        if not isinstance(value, list):
-            raise ConfigError(f"{name} is `{value}`; expected a list such as [128, 64]")
-        return tuple(_typed(name, item, typing.get_args(kind)[0]) for item in value)
-    if kind is float:
-        return _float(name, value)
-    if (kind is int and isinstance(value, bool)) or not isinstance(value, kind):
-        raise ConfigError(f"{name} is `{value}`; expected {_KIND_NAMES[kind]}")
-    return value
-
-
-def _float(name: str, value: Any) -> float:
-    # YAML 1.1 takes 1e-3 for text because it has no dot.
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        number = float(value)
-        if not math.isfinite(number):
-            raise ValueError
-        return number
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name} is `{value}`; expected a number") from None
-
-
-_KIND_NAMES = {int: "a whole number", str: "text", bool: "true or false"}
+    return strict_yaml.load(path, overrides, Config, example="configs/baseline.yaml")
 
 
 def _choice(name: str, value: str, choices: Sequence[str]) -> None:

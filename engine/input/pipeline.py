@@ -9,22 +9,22 @@ B = records in the batch, S = stored side in pixels, C = stored channels.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from engine.input import cache
-from engine.input.order import EpochOrder
-from engine.input.reader import ShardReader, image_shape
+from engine.config import AugmentConfig
+from engine.input import threads as input_threads
+from engine.input import transforms
+from engine.input.buffers import Buffers
+from engine.input.order import EpochOrder, Part, Token
+from engine.input.reader import ShardReader
+from engine.input.tfrecord_reader import record_parser, tfrecord_batches  # noqa: F401 - until callers moved
 from records.errors import RunError
 from records.labels import FINDINGS
-from records.manifest import Manifest
 
-# Two threads keep one batch ahead of the other; more don't copy faster than the memory allows.
-_COPY_THREADS = 2
+Arrays = tuple[np.ndarray, ...]
 
 
 def training_batches(
@@ -32,45 +32,58 @@ def training_batches(
     order: EpochOrder,
     global_batch: int,
     *,
-    epoch: int = 0,
-    step: int = 0,
+    start: Token | None = None,
+    part: Part = Part(),  # noqa: B008 - a frozen value
+    augment: AugmentConfig | None = None,
     prefetch: int = 2,
     threads: int | None = None,
 ) -> tf.data.Dataset:
     """Return the endless stream of training batches from a resume token on.
 
-    Which records make which batch follows from `order` alone, whatever the threads.
+    Which records make which batch, and how each is to be varied, follows from `order` and `augment` alone,
+    whatever the threads. Where the data set is remote, the shards of the coming blocks are fetched meanwhile.
 
     Args:
         reader: of the training split; must stay open while the stream is read.
         order: of the same split.
         global_batch: records a step, over all devices.
-        epoch: of the first batch, counted from 0.
-        step: of the first batch within its epoch, 0 <= step <= steps in an epoch.
+        start: the resume token; None: the first batch of epoch 0.
+        part: of each global batch that this stream gives, B records.
+        augment: how pictures are varied by `model.augment`; None: no transforms are given.
         prefetch: batches to have ready.
         threads: that gather; None: two for raw pictures, one a CPU for compressed ones.
 
     Returns:
-        images: (B, S, S, C) uint8, and labels: (B, 14) float32, B = `order.batch_records(global_batch)`.
+        images: (B, S, S, C) uint8, and labels: (B, 14) float32; with `augment`, in place of the images
+        a dict of images and transforms: (B, 8) float32.
 
     Raises:
         RunError: the token or the order isn't of this split and batch.
+        ConfigError: the batch doesn't divide into the parts, or a block doesn't fit into the cache.
     """
     steps = order.steps_per_epoch(global_batch)
     if order.shard_sizes != reader.shard_sizes:
         raise RunError(f"an order of shards of {order.shard_sizes}; the split has {reader.shard_sizes}")
-    if epoch < 0 or not 0 <= step <= steps:
-        raise RunError(
-            f"resume at epoch {epoch}, step {step}; an epoch has {steps} steps of {global_batch}: "
-            "resume with the data set and the batch that the run began with"
-        )
+    start = _checked(start or Token(order.seed, 0, 0), order, steps, global_batch)
+    own = part.slice(order.batch_records(global_batch))
+    first = start.epoch * steps + start.step
+    stream = _block_stream(reader, order, global_batch, first)
 
-    def rows(number: int) -> np.ndarray:
-        return order.batch_rows(*divmod(number, steps), global_batch)
+    def gather(number: int, buffers: Buffers) -> Arrays:
+        epoch, step = divmod(number, steps)
+        rows, repeats = order.batch(epoch, step, global_batch, part)
+        with stream.batch(number) if stream else contextlib.nullcontext():
+            images, labels = reader.gather(rows, buffers.take(len(rows)))
+        if augment is None:
+            return images, labels
+        return images, transforms.draw(augment, order.seed, epoch, rows, repeats), labels
 
-    numbers = tf.data.Dataset.counter(epoch * steps + step)
-    batch = order.batch_records(global_batch)
-    return _gathered(reader, numbers, rows, batch, batch, threads).prefetch(prefetch)
+    records = own.stop - own.start
+    specs = _specs(reader, records, (transforms.NUMBERS,) if augment else ())
+    batches = _gathered(reader, tf.data.Dataset.counter(first), gather, records, specs, threads)
+    if augment:
+        batches = batches.map(_as_inputs)
+    return batches.prefetch(prefetch)
 
 
 def evaluation_batches(
@@ -88,12 +101,57 @@ def evaluation_batches(
         images: (B, S, S, C) uint8, and labels: (B, 14) float32; as many as `cardinality` says.
     """
 
-    def rows(number: int) -> np.ndarray:
-        return np.arange(number * batch, min((number + 1) * batch, len(reader)))
+    def gather(number: int, buffers: Buffers) -> Arrays:
+        rows = np.arange(number * batch, min((number + 1) * batch, len(reader)))
+        return reader.gather(rows, buffers.take(len(rows)))
 
     numbers = tf.data.Dataset.range(-(-len(reader) // batch))
-    static = None if len(reader) % batch else batch
-    return _gathered(reader, numbers, rows, min(batch, len(reader)), static, threads).prefetch(prefetch)
+    specs = _specs(reader, None if len(reader) % batch else batch, ())
+    return _gathered(reader, numbers, gather, min(batch, len(reader)), specs, threads).prefetch(prefetch)
+
+
+def padded_evaluation_batches(
+    reader: ShardReader,
+    global_batch: int,
+    part: Part = Part(),  # noqa: B008 - a frozen value
+    *,
+    prefetch: int = 2,
+    threads: int | None = None,
+) -> tf.data.Dataset:
+    """Return one part of each global batch of an evaluation, all parts equal in number and size.
+
+    Over all parts each record has weight 1 once; what fills the last batch up has weight 0.
+
+    Args:
+        reader: of the split; must stay open while the batches are read.
+        global_batch: records in a batch over all parts.
+        part: of each global batch that this stream gives, B records.
+        prefetch: batches to have ready.
+        threads: as in `training_batches`.
+
+    Returns:
+        images: (B, S, S, C) uint8, labels: (B, 14) float32 and weights: (B,) float32, 0 or 1.
+
+    Raises:
+        ConfigError: the batch doesn't divide into the parts.
+    """
+    own = part.slice(global_batch)
+    records = own.stop - own.start
+
+    def gather(number: int, buffers: Buffers) -> Arrays:
+        rows = np.arange(number * global_batch, (number + 1) * global_batch)[own]
+        # The split's last record fills up: it is there, and its shard is at hand.
+        images, labels = reader.gather(np.minimum(rows, len(reader) - 1), buffers.take(len(rows)))
+        return images, labels, (rows < len(reader)).astype(np.float32)
+
+    numbers = tf.data.Dataset.range(-(-len(reader) // global_batch))
+    specs = (*_specs(reader, records, ()), tf.TensorSpec((records,), tf.float32))
+    return _gathered(reader, numbers, gather, records, specs, threads).prefetch(prefetch)
+
+
+def to_device(batches: tf.data.Dataset, device: str, prefetch: int) -> tf.data.Dataset:
+    """Return the batches with `prefetch` of them waiting in a device's memory, such as `/gpu:0`."""
+    return batches.apply(tf.data.experimental.copy_to_device(device)).prefetch(prefetch)
 
 
 @contextlib.contextmanager
@@ -107,120 +165,54 @@ def faults_raised(reader: ShardReader) -> Iterator[None]:
         raise reader.fault from None
 
 
-def tfrecord_batches(
-    manifest: Manifest,
-    split: str,
-    batch: int,
-    *,
-    shuffle_buffer: int = 0,
-    deterministic: bool = True,
-    repeat: bool = False,
-    verify: bool = True,
-    cache_folder: str | Path | None = None,
-) -> tf.data.Dataset:
-    """Return a split's records, read by TensorFlow's own reader, for comparison with the gather.
+def _block_stream(reader, order, global_batch, first):
+    return None
 
-    One shard after the other with TensorFlow's own buffer, and records parsed by the batch: on warm local
-    files the fastest settings found, ahead of interleaved shards and larger buffers. It needs no index; its
-    order is the index's or, with a buffer, an approximate shuffle.
 
-    Args:
-        manifest: of the data set.
-        split: train, validation or test.
-        batch: records in a batch; the last one may be smaller.
-        shuffle_buffer: records to shuffle among; 0: none.
-        deterministic: whether batches must leave in the order they came.
-        repeat: whether to begin again at the end, without end.
-        verify: check each shard's CRC32C before this returns, unless this process has done so before.
-        cache_folder: for downloads of a remote data set, which are all made before this returns.
+def _checked(token: Token, order: EpochOrder, steps: int, global_batch: int) -> Token:
+    if token.seed != order.seed or token.epoch < 0 or not 0 <= token.step <= steps:
+        raise RunError(
+            f"resume at epoch {token.epoch}, step {token.step} of seed {token.seed}; an epoch has {steps} "
+            f"steps of {global_batch}, the seed is {order.seed}: "
+            "resume with the data set, the batch and the seed that the run began with"
+        )
+    return token
 
-    Returns:
-        images: (B, S, S, C) uint8, and labels: (B, 14) float32.
 
-    Raises:
-        ShardError: a shard is missing, of another size or, with `verify`, damaged.
-    """
-    paths = []
-    for shard in manifest.splits[split].shards:
-        path = cache.local_path(manifest, shard, cache_folder)
-        if verify:
-            cache.check_once(path, shard)
-        paths.append(str(path))
-    serialized: tf.data.Dataset = tf.data.TFRecordDataset(tf.constant(paths, tf.string))
-    if shuffle_buffer:
-        serialized = serialized.shuffle(shuffle_buffer)
-    if repeat:
-        serialized = serialized.repeat()
-    threads = _default_threads(manifest)
-    batches = serialized.batch(batch).map(
-        record_parser(manifest), num_parallel_calls=threads, deterministic=deterministic
+def _specs(reader: ShardReader, records: int | None, between: tuple[int, ...]) -> tuple[tf.TensorSpec, ...]:
+    """Describe images, (records, n) float32 for each n of `between`, and labels."""
+    return (
+        tf.TensorSpec((records, *reader.image_shape), tf.uint8),
+        *(tf.TensorSpec((records, numbers), tf.float32) for numbers in between),
+        tf.TensorSpec((records, len(FINDINGS)), tf.float32),
     )
-    return batches.with_options(_options(threads, deterministic=deterministic)).prefetch(2)
 
 
-def record_parser(manifest: Manifest) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Return a function from (B,) serialized records to (B, S, S, C) uint8 images and (B, 14) labels."""
-    shape, encoding = image_shape(manifest), manifest.image["encoding"]
-    spec = {
-        "image": tf.io.FixedLenFeature([], tf.string),
-        "labels": tf.io.FixedLenFeature([len(FINDINGS)], tf.int64),
-    }
-
-    def decode(picture: tf.Tensor) -> tf.Tensor:
-        if encoding == "png":
-            return tf.io.decode_png(picture, channels=shape[2])
-        # The decoder's default is a faster transform that is a level off here and there.
-        return tf.io.decode_jpeg(picture, channels=shape[2], dct_method="INTEGER_ACCURATE")
-
-    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        fields = tf.io.parse_example(serialized, spec)
-        if encoding == "raw":
-            pixels = tf.io.decode_raw(fields["image"], tf.uint8, fixed_length=int(np.prod(shape)))
-            images = tf.reshape(pixels, (-1, *shape))
-        else:
-            images = tf.map_fn(decode, fields["image"], fn_output_signature=tf.TensorSpec(shape, tf.uint8))
-        return images, tf.cast(fields["labels"], tf.float32)
-
-    return parse
+def _as_inputs(
+    images: tf.Tensor, drawn: tf.Tensor, labels: tf.Tensor
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    return {"images": images, "transforms": drawn}, labels
 
 
 def _gathered(
     reader: ShardReader,
     numbers: tf.data.Dataset,
-    rows_of: Callable[[int], np.ndarray],
+    gather: Callable[[int, Buffers], Arrays],
     most: int,
-    static: int | None,
+    specs: tuple[tf.TensorSpec, ...],
     threads: int | None,
 ) -> tf.data.Dataset:
-    """Turn batch numbers into batches of at most `most` records; `static`: their number, if it is fixed."""
+    """Turn batch numbers into batches of at most `most` records, as `specs` describe them."""
     # TensorFlow keeps the function below, and all that it names, for the life of the process: the memory is
     # the reader's, shared by its data sets and freed when it closes.
     buffers = reader.buffers(most)
-    threads = threads or _default_threads(reader.manifest)
+    count = threads or input_threads.default_threads(reader.manifest)
 
-    def gather(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows = rows_of(int(number))
-        return reader.gather(rows, buffers.take(len(rows)))
-
-    def load(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = tf.numpy_function(gather, [number], [tf.uint8, tf.float32])
-        return tf.ensure_shape(images, (static, *reader.image_shape)), tf.ensure_shape(
-            labels, (static, len(FINDINGS))
+    def load(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        arrays = tf.numpy_function(
+            lambda value: gather(int(value), buffers), [number], [spec.dtype for spec in specs]
         )
+        return tuple(tf.ensure_shape(array, spec.shape) for array, spec in zip(arrays, specs, strict=True))
 
-    batches = numbers.map(load, num_parallel_calls=threads, deterministic=True)
-    return batches.with_options(_options(threads, deterministic=True))
-
-
-def _default_threads(manifest: Manifest) -> int:
-    return _COPY_THREADS if manifest.image["encoding"] == "raw" else os.cpu_count() or 1
-
-
-def _options(threads: int, *, deterministic: bool) -> tf.data.Options:
-    options = tf.data.Options()
-    options.deterministic = deterministic
-    # Everything is set by hand, so there is nothing for the tuner to spend time on.
-    options.autotune.enabled = False
-    options.threading.private_threadpool_size = threads
-    options.threading.max_intra_op_parallelism = 1
-    return options
+    batches = numbers.map(load, num_parallel_calls=count, deterministic=True)
+    return batches.with_options(input_threads.options(count, deterministic=True))

@@ -123,12 +123,30 @@ class ProgressLine(keras.callbacks.Callback):
             logs["images_per_s"] = self._steps * self._batch_records / logs["seconds"]
 
 
-class BestCheckpoint(keras.callbacks.Callback):
-    """Keeps the model of the best epoch so far, replaced whole, and says so in `run.json`."""
+class BetweenSteps(keras.callbacks.Callback):
+    """Calls a function after each step; what it raises ends the run."""
 
-    def __init__(self, directory: RunDirectory, monitor: str, mode: str) -> None:
+    def __init__(self, check: Callable[[], None]) -> None:
         super().__init__()
-        self._directory, self._monitor = directory, monitor
+        self._check = check
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:  # noqa: ARG002
+        self._check()
+
+
+class BestCheckpoint(keras.callbacks.Callback):
+    """Keeps the model of the best epoch so far, replaced whole, and says so in `run.json`.
+
+    Args:
+        directory: of the run.
+        kept: the model to save; the one that trains has the augmentation around it.
+        monitor: the value in the epoch's log that decides.
+        mode: `min` or `max`.
+    """
+
+    def __init__(self, directory: RunDirectory, kept: keras.Model, monitor: str, mode: str) -> None:
+        super().__init__()
+        self._directory, self._kept, self._monitor = directory, kept, monitor
         self._sign = 1.0 if mode == "max" else -1.0
         self._best = -math.inf
 
@@ -145,7 +163,7 @@ class BestCheckpoint(keras.callbacks.Callback):
     def _save(self, path: Path) -> None:
         scratch = path.with_name(f".{path.stem}.tmp.keras")
         try:
-            self.model.save(scratch)
+            self._kept.save(scratch)
             scratch.replace(path)
         except OSError as error:
             raise RunError(f"{path}: can't be written: {error.strerror or error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Callable
 
@@ -12,18 +11,25 @@ import numpy as np
 import tensorflow as tf
 
 from engine import config as configs
-from engine.input import order, pipeline, reader
+from engine.input import order, oversampling, pipeline, reader, tfrecord_reader
 from engine.losses import LogitLoss, build_loss
+from engine.model.augment import with_augmentation
 from engine.model.densenet_cbam import build_densenet121_cbam
-from engine.training.callbacks import BestCheckpoint, CsvLog, FiniteLoss, ProgressLine, RunLog
+from engine.training.callbacks import BestCheckpoint, BetweenSteps, CsvLog, FiniteLoss, ProgressLine, RunLog
 from engine.training.run_directory import RunDirectory
 from engine.training.validation import Validation
 from records.labels import FINDINGS
+from records.machine import usable_cores
 from records.manifest import Manifest
 
 
 def fit(
-    directory: RunDirectory, config: configs.Config, data_set: Manifest, *, on_start: Callable[[], None]
+    directory: RunDirectory,
+    config: configs.Config,
+    data_set: Manifest,
+    *,
+    on_start: Callable[[], None],
+    check: Callable[[], None],
 ) -> None:
     """Train one model and leave config, history and best checkpoint in the run directory.
 
@@ -32,6 +38,7 @@ def fit(
         config: all settings.
         data_set: its manifest.
         on_start: called when the model stands, before the first step.
+        check: called between steps; what it raises ends the run.
 
     Raises:
         CxrError: the shards, the weights or the loss are at fault.
@@ -43,10 +50,12 @@ def fit(
         reader.ShardReader(data_set, "train") as training,
         reader.ShardReader(data_set, "validation") as validation,
     ):
-        prevalence = training_prevalence(training.labels())
-        model = build(config, data_set)
+        labels = training.labels()
+        prevalence = training_prevalence(labels)
+        judged = build(config, data_set)
+        model = with_augmentation(judged) if config.augment.is_on else judged
         compile_model(model, config, prevalence)
-        records = epoch_order(config, data_set)
+        records = epoch_order(config, data_set, labels)
         batches = training_batches(config, data_set, training, records)
         on_start()
         directory.update(parameters=model.count_params(), device=device_name())
@@ -62,7 +71,8 @@ def fit(
                 callbacks=[
                     FiniteLoss(functools.partial(image_ids_of_step, config, training, records)),
                     progress,
-                    *_callbacks(directory, config, validation, prevalence),
+                    BetweenSteps(check),
+                    *_callbacks(directory, config, judged, validation, prevalence, check),
                 ],
             )
     directory.update(seconds=round(time.monotonic() - start, 1))
@@ -116,31 +126,42 @@ def compile_model(model: keras.Model, config: configs.Config, prevalence: np.nda
     model.optimizer.build(model.trainable_variables)
 
 
-def epoch_order(config: configs.Config, data_set: Manifest) -> order.EpochOrder:
-    """Return the order of the training records."""
+def epoch_order(config: configs.Config, data_set: Manifest, labels: np.ndarray) -> order.EpochOrder:
+    """Return the order of the training records, of (N, 14) labels."""
     sizes = tuple(shard.records for shard in data_set.splits["train"].shards)
-    return order.EpochOrder(sizes, config.train.seed, config.input.shuffle_block_shards)
+    repeats = oversampling.repeats(labels, config.input.oversampled_findings)
+    return order.EpochOrder(sizes, config.train.seed, config.input.shuffle_block_shards, repeats)
 
 
 def training_batches(
     config: configs.Config, data_set: Manifest, training: reader.ShardReader, records: order.EpochOrder
 ) -> tf.data.Dataset:
-    """Return endless batches of (images, labels)."""
+    """Return endless batches of pictures, with transforms if the config asks for any, and labels."""
     batch, prefetch = config.train.global_batch, config.input.prefetch_batches
-    if config.input.reader == "tfrecord":
-        buffer = config.input.shuffle_buffer_records
-        batches = pipeline.tfrecord_batches(data_set, "train", batch, shuffle_buffer=buffer)
-        return batches.repeat().prefetch(prefetch)
-    return pipeline.training_batches(training, records, batch, prefetch=prefetch)
+    augment = config.augment if config.augment.is_on else None
+    if config.input.reader == "index":
+        batches = pipeline.training_batches(training, records, batch, augment=augment, prefetch=prefetch)
+    else:
+        batches = tfrecord_reader.training_batches(
+            data_set,
+            batch,
+            seed=config.train.seed,
+            shuffle_buffer=config.input.shuffle_buffer_records,
+            augment=augment,
+            prefetch=prefetch,
+        )
+    if config.input.prefetch_to_device and len(tf.config.list_physical_devices("GPU")) == 1:
+        return pipeline.to_device(batches, "/gpu:0", prefetch)
+    return batches
 
 
 def image_ids_of_step(
     config: configs.Config, training: reader.ShardReader, records: order.EpochOrder, epoch: int, step: int
 ) -> list[str]:
     """Name the records of a step, both counted from 0; none where TensorFlow's reader chose them."""
-    if config.input.reader == "tfrecord":
+    if config.input.reader != "index":
         return []
-    rows = records.batch_rows(epoch, step, config.train.global_batch)
+    rows = records.batch(epoch, step, config.train.global_batch).rows
     return [record.image_id for record in training.records(rows)]
 
 
@@ -148,8 +169,7 @@ def device_name() -> str:
     """Name what the step runs on."""
     devices = tf.config.list_physical_devices("GPU")
     if not devices:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return f"CPU, {cores} cores"
+        return f"CPU, {usable_cores()} cores"
     details = tf.config.experimental.get_device_details(devices[0])
     return f"{len(devices)} x {details.get('device_name', 'GPU')}"
 
@@ -157,19 +177,23 @@ def device_name() -> str:
 def _callbacks(
     directory: RunDirectory,
     config: configs.Config,
+    judged: keras.Model,
     validation: reader.ShardReader,
     prevalence: np.ndarray,
+    check: Callable[[], None],
 ) -> list[keras.callbacks.Callback]:
     train = config.train
     mode = "min" if train.monitor == "val_loss" else "max"
     # The order matters: validation adds its numbers to the log that those behind it read.
     return [
         Validation(
+            judged,
             validation,
             build_training_loss(config.loss, prevalence).for_validation(prevalence.tolist()),
             batch=train.global_batch,
+            check=check,
         ),
-        BestCheckpoint(directory, train.monitor, mode),
+        BestCheckpoint(directory, judged, train.monitor, mode),
         RunLog(directory),
         CsvLog(directory.history_path),
         keras.callbacks.ReduceLROnPlateau(

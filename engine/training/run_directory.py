@@ -96,7 +96,7 @@ class RunDirectory:
         Raises:
             RunError: another process is training into it.
         """
-        new = not self.path.exists()
+        self._is_new = not self.path.exists()
         storage.make_folder(str(self.path))
         try:
             with (self.path / LOCK_NAME).open("w") as file:
@@ -107,8 +107,16 @@ class RunDirectory:
                 self._recover()
                 yield
         finally:
-            if new and self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {LOCK_NAME}:
-                shutil.rmtree(self.path)
+            self.remove_if_unused()
+
+    def remove_if_unused(self) -> None:
+        """Remove the folder if `locked` made it and nothing else stands in it."""
+        if (
+            self._is_new
+            and self.path.is_dir()
+            and {entry.name for entry in self.path.iterdir()} <= {LOCK_NAME}
+        ):
+            shutil.rmtree(self.path)
 
     def is_running(self) -> bool:
         """Tell whether a process is training into the folder now."""

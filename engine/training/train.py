@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from engine import backend
 from engine import config as configs
 from engine.training import run_directory
+from engine.training.interrupts import EXIT_CODE, Interrupts
 from engine.training.run_directory import RunDirectory
 from records import manifest
 from records.errors import ConfigError, CxrError, RunError
@@ -46,8 +45,6 @@ def run(config_path: str, data: str, run_dir: str, overrides: Sequence[str], *, 
 
 
 def _fit(directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest) -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
     started = False
 
     def start() -> None:
@@ -55,30 +52,35 @@ def _fit(directory: RunDirectory, config: configs.Config, data_set: manifest.Man
         started = True
         directory.commit()
 
-    try:
-        print("starting TensorFlow ...", file=sys.stderr, flush=True)
-        backend.load()
-        from engine.training import fit
+    def leave() -> None:
+        if started:
+            directory.update(state=run_directory.INTERRUPTED)
+            print(f"{directory.path}: {run_directory.summary(directory, running=False)}", file=sys.stderr)
+        else:
+            directory.roll_back()
+            directory.remove_if_unused()
+            print("interrupted", file=sys.stderr)
 
-        fit.fit(directory, config, data_set, on_start=start)
+    try:
+        with Interrupts(leave) as interrupts:
+            print("starting TensorFlow ...", file=sys.stderr, flush=True)
+            backend.load()
+            from engine.training import fit
+
+            fit.fit(directory, config, data_set, on_start=start, check=interrupts.check)
+    except KeyboardInterrupt:
+        leave()
+        return EXIT_CODE
     except BaseException as error:
         if not started:
             directory.roll_back()
             raise
-        if isinstance(error, KeyboardInterrupt):
-            directory.update(state=run_directory.INTERRUPTED)
-            print(f"{directory.path}: {run_directory.summary(directory)}", file=sys.stderr)
-            return 130
         text = str(error) if isinstance(error, CxrError) else repr(error)
         directory.update(state=run_directory.FAILED, error=text)
         raise
     directory.update(state=run_directory.FINISHED)
     print(f"{directory.path}: {run_directory.summary(directory)}")
     return 0
-
-
-def _interrupt(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal's form
-    raise KeyboardInterrupt
 
 
 def _check_splits(data_set: manifest.Manifest, config: configs.Config) -> None:

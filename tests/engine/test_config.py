@@ -58,6 +58,21 @@ def test_the_resolved_config_reads_back_as_itself(tmp_path):
             "expected one of float32, mixed_float16, mixed_bfloat16",
         ),
         (lambda v: v["model"].update(head_units=128), "model.head_units is `128`; expected a list"),
+        (
+            lambda v: v["input"].update(oversampled_findings="Hernia"),
+            "input.oversampled_findings is `Hernia`; expected a list such as [Hernia, Mass]",
+        ),
+        (lambda v: v["input"].update(oversampled_findings=["Hernai"]), "did you mean `Hernia`?"),
+        (
+            lambda v: v["input"].update(oversampled_findings=["Hernia"], reader="tfrecord"),
+            "input.oversampled_findings names 1 findings, which the reader `tfrecord` can't repeat",
+        ),
+        (lambda v: v["augment"].update(zoom=1), "augment.zoom is 1.0; expected at least 0 and below 1"),
+        (
+            lambda v: v["augment"].update(rotation_degrees=-5),
+            "augment.rotation_degrees is -5.0; expected 0 to 180",
+        ),
+        (lambda v: v["augment"].update(originals=False), "so nothing would be varied; name findings"),
         (lambda v: v["model"].update(dropout=1.5), "model.dropout is 1.5; expected at least 0 and below 1"),
         (lambda v: v["train"].update(plateau_factor=1.0), "train.plateau_factor is 1.0"),
         (lambda v: v["model"].update(cbam_reduction=3), "expected a divisor of 1024"),

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from engine.config import AugmentConfig
+from engine.input import transforms
 from engine.input.buffers import IDLE_BUFFERS
-from engine.input.order import EpochOrder
-from engine.input.pipeline import evaluation_batches, faults_raised, tfrecord_batches, training_batches
+from engine.input.order import EpochOrder, Part, Token
+from engine.input.pipeline import evaluation_batches, faults_raised, to_device, training_batches
 from engine.input.png_loop import png_batches
 from engine.input.reader import ShardReader
+from engine.input.tfrecord_reader import tfrecord_batches
 from records.errors import RunError, ShardError
 
 Batches = list[tuple[np.ndarray, np.ndarray]]
@@ -59,20 +62,20 @@ def order(reader: ShardReader) -> EpochOrder:
 @pytest.mark.parametrize("threads", [1, 2, 5, None])
 def test_training_batches_are_those_of_the_order_for_any_number_of_threads(reader, order, threads) -> None:
     batches = take(training_batches(reader, order, 6, threads=threads), 12)
-    wanted = [reader.gather(order.batch_rows(epoch, step, 6)) for epoch in range(4) for step in range(3)]
+    wanted = [reader.gather(order.batch(epoch, step, 6).rows) for epoch in range(4) for step in range(3)]
     assert same(batches, wanted)
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(0, 2), (1, 0), (2, 1)])
 def test_a_resumed_stream_goes_on_as_the_undisturbed_one(reader, order, epoch: int, step: int) -> None:
     undisturbed = take(training_batches(reader, order, 6), 12)
-    resumed = take(training_batches(reader, order, 6, epoch=epoch, step=step), 4)
+    resumed = take(training_batches(reader, order, 6, start=Token(4, epoch, step)), 4)
     assert same(resumed, undisturbed[3 * epoch + step :][:4])
 
 
 def test_the_end_of_an_epoch_is_the_start_of_the_next(reader, order) -> None:
-    end = take(training_batches(reader, order, 6, epoch=0, step=3), 2)
-    assert same(end, take(training_batches(reader, order, 6, epoch=1, step=0), 2))
+    end = take(training_batches(reader, order, 6, start=Token(4, 0, 3)), 2)
+    assert same(end, take(training_batches(reader, order, 6, start=Token(4, 1, 0)), 2))
 
 
 def test_training_shapes_are_static_and_the_stream_is_endless(reader, order) -> None:
@@ -91,8 +94,8 @@ def test_a_split_smaller_than_a_batch_trains_on_all_of_it(reader, order) -> None
 
 
 def test_a_token_or_an_order_of_another_run_is_refused(reader, order) -> None:
-    with pytest.raises(RunError, match="resume at epoch 1, step 4; an epoch has 3 steps of 6"):
-        training_batches(reader, order, 6, epoch=1, step=4)
+    with pytest.raises(RunError, match="resume at epoch 1, step 4 of seed 4; an epoch has 3 steps of 6"):
+        training_batches(reader, order, 6, start=Token(4, 1, 4))
     with pytest.raises(RunError, match=r"an order of shards of \(20,\); the split has \(7, 7, 6\)"):
         training_batches(reader, EpochOrder((20,), 0, 0), 6)
 
@@ -118,7 +121,7 @@ def test_batches_that_are_kept_are_not_written_over(reader, order) -> None:
     parts = [np.from_dlpack(next(batches)[0])[2:4] for _ in range(30)]
     for _ in range(60):
         next(batches)
-    wanted = [reader.gather(order.batch_rows(*divmod(number, 3), 6))[0] for number in range(30)]
+    wanted = [reader.gather(order.batch(*divmod(number, 3), 6).rows)[0] for number in range(30)]
     assert all(np.array_equal(part, images[2:4]) for part, images in zip(parts, wanted, strict=True))
 
 
@@ -160,7 +163,7 @@ def test_an_evaluation_takes_no_more_memory_than_its_split_needs(reader) -> None
 def test_a_batch_outlives_its_stream_and_its_reader(data_set, order) -> None:
     with ShardReader(data_set, "train") as reader:
         images = next(iter(training_batches(reader, order, 6)))[0]
-        wanted = reader.gather(order.batch_rows(0, 0, 6))[0]
+        wanted = reader.gather(order.batch(0, 0, 6).rows)[0]
     assert np.array_equal(images, wanted)
 
 
@@ -222,3 +225,36 @@ def test_the_usual_loop_gives_scaled_colour_batches_without_end(tmp_path) -> Non
     assert (images.shape, images.dtype) == ((3, 32, 32, 3), np.float32)
     values = np.array([0, 0.2, 1.0], np.float32)[targets.argmax(axis=1)]
     assert np.allclose(images, values[:, None, None, None])
+
+
+VARIED = AugmentConfig(10.0, 0.1, 0.05, 0.1, 0.1, flip=False, originals=True)
+
+
+def test_training_batches_carry_the_transforms_of_their_records_and_repeats(reader) -> None:
+    repeats = np.ones(20, np.uint8)
+    order = EpochOrder(reader.shard_sizes, 4, 2, repeats)
+    batches = training_batches(reader, order, 8, start=Token(4, 1, 2), augment=VARIED)
+    assert batches.element_spec[0]["transforms"] == tf.TensorSpec((8, 8), tf.float32)
+    (inputs, labels) = next(iter(batches))
+    rows, repeated = order.batch(1, 2, 8)
+    images, wanted_labels = reader.gather(rows)
+    assert np.array_equal(inputs["images"], images)
+    assert np.array_equal(labels, wanted_labels)
+    assert np.array_equal(inputs["transforms"], transforms.draw(VARIED, 4, 1, rows, repeated))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_parts_carry_their_own_share_of_pictures_and_transforms(reader, order, threads) -> None:
+    whole = next(iter(training_batches(reader, order, 8, augment=VARIED, threads=threads)))
+    halves = [
+        next(iter(training_batches(reader, order, 8, part=Part(index, 2), augment=VARIED, threads=threads)))
+        for index in range(2)
+    ]
+    for name in ("images", "transforms"):
+        assert np.array_equal(tf.concat([half[0][name] for half in halves], 0), whole[0][name])
+    assert np.array_equal(tf.concat([half[1] for half in halves], 0), whole[1])
+
+
+def test_batches_wait_on_a_device_unchanged(reader, order) -> None:
+    found = take(to_device(training_batches(reader, order, 6), "/cpu:0", 2), 4)
+    assert same(found, take(training_batches(reader, order, 6), 4))

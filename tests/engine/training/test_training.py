@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,19 +133,32 @@ def test_a_killed_run_says_so_and_is_not_taken_for_a_finished_one(module_data_se
 
 def test_an_interrupted_run_exits_with_130_and_says_so(module_data_set, tmp_path):
     run = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "engine.cli", *_command(module_data_set, run)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "building the training step" in line:
-            break
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 130
-    process.stderr.close()
+    command = [sys.executable, "-m", "engine.cli", *_command(module_data_set, run)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "building the training step" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) == 130
     assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
+
+
+def test_an_interrupt_before_the_model_stands_puts_the_earlier_run_back(trained, module_data_set, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    command = [sys.executable, "-m", "engine.cli", *_command(module_data_set, run, "--overwrite")]
+    for file in ("run.json", "config.yaml", "history.csv"):
+        shutil.copy(trained / file, run / file)
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "starting TensorFlow" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 130
+    assert {path: path.read_bytes() for path in run.iterdir() if path.name != ".lock"} == before
 
 
 def test_settings_that_can_not_work_are_refused_before_anything_is_touched(trained, module_data_set, capsys):

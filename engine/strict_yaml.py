@@ -1,0 +1,146 @@
+"""YAML files of sections read into nested dataclasses: complete, strict, with overrides checked alike."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from records.errors import ConfigError
+
+Settings = TypeVar("Settings")
+
+
+def load(path: str, overrides: Sequence[str], kind: type[Settings], *, example: str) -> Settings:
+    """Read a file of sections.
+
+    Args:
+        path: of a YAML file that names every key.
+        overrides: `section.key=value` each, the value in YAML.
+        kind: a dataclass of dataclasses; a section checks its own ranges when it is made.
+        example: of such a file, for the error where there is none.
+
+    Raises:
+        ConfigError: with the file, or the override, and the key.
+    """
+    try:
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _StrictLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else error
+        raise ConfigError(f"{path}: can't be read: {reason}; expected a config such as {example}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: no sections; expected {', '.join(_sections(kind))}")
+    for override in overrides:
+        _override(values, override, kind)
+    try:
+        return _read(values, kind)
+    except ConfigError as error:
+        raise ConfigError(f"{_blamed(path, overrides, str(error))}: {error}") from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader that refuses a key that stands twice, which YAML itself would take for the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Read a mapping whose keys must differ."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = [key for number, key in enumerate(keys) if key in keys[:number]]
+        if repeated:
+            raise yaml.YAMLError(f"the key `{repeated[0]}` stands twice in one section")
+        return super().construct_mapping(node, deep)
+
+
+def _blamed(path: str, overrides: Sequence[str], reason: str) -> str:
+    """Name the override that a fault comes from, or else the file."""
+    for override in overrides:
+        if reason.startswith(f"{override.partition('=')[0]} "):
+            return f"--set {override}"
+    return path
+
+
+def _read(values: dict[str, Any], kind: type[Settings]) -> Settings:
+    sections = _sections(kind)
+    _check_keys(values, sections, "")
+    return kind(**{name: _read_section(name, section, values[name]) for name, section in sections.items()})
+
+
+def _read_section(name: str, kind: type, values: Any) -> Any:
+    hints = typing.get_type_hints(kind)
+    if not isinstance(values, dict):
+        raise ConfigError(f"section `{name}` holds no keys; expected {', '.join(hints)}")
+    _check_keys(values, hints, f"{name}.")
+    return kind(**{key: _typed(f"{name}.{key}", values[key], hints[key]) for key in hints})
+
+
+def _sections(kind: type) -> dict[str, type]:
+    return typing.get_type_hints(kind)
+
+
+def _check_keys(values: dict[str, Any], known: dict[str, Any], prefix: str) -> None:
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"unknown key `{prefix}{key}`{_nearest(prefix, str(key), known)}")
+    missing = [key for key in known if key not in values]
+    if missing:
+        raise ConfigError(f"no key `{prefix}{missing[0]}`; a config names every key: add it")
+
+
+def _nearest(prefix: str, key: str, known: dict[str, Any]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean `{prefix}{close[0]}`?" if close else f"; expected one of {', '.join(known)}"
+
+
+def _override(values: dict[str, Any], override: str, kind: type) -> None:
+    name, separator, text = override.partition("=")
+    section, dot, key = name.partition(".")
+    if not separator or not dot:
+        raise ConfigError(f"--set {override}: expected section.key=value, such as train.epochs=3")
+    sections = _sections(kind)
+    if section not in sections:
+        raise ConfigError(f"--set {override}: unknown key `{section}`{_nearest('', section, sections)}")
+    known = typing.get_type_hints(sections[section])
+    if key not in known:
+        raise ConfigError(f"--set {override}: unknown key `{name}`{_nearest(f'{section}.', key, known)}")
+    try:
+        values.setdefault(section, {})[key] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"--set {override}: the value is not YAML: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    if isinstance(kind, types.GenericAlias):  # tuple[int, ...]
+        if not isinstance(value, list):
+            example = {int: "[128, 64]", str: "[Hernia, Mass]"}[typing.get_args(kind)[0]]
+            raise ConfigError(f"{name} is `{value}`; expected a list such as {example}")
+        return tuple(_typed(name, item, typing.get_args(kind)[0]) for item in value)
+    if kind is float:
+        return _float(name, value)
+    if (kind is int and isinstance(value, bool)) or not isinstance(value, kind):
+        raise ConfigError(f"{name} is `{value}`; expected {_KIND_NAMES[kind]}")
+    return value
+
+
+def _float(name: str, value: Any) -> float:
+    # YAML 1.1 takes 1e-3 for text because it has no dot.
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} is `{value}`; expected a number") from None
+
+
+_KIND_NAMES = {int: "a whole number", str: "text", bool: "true or false"}
