@@ -13,6 +13,7 @@ TEST = [
     "moto[s3,server]>=5",
     "gcp-storage-emulator>=2024.8",
     "scikit-learn>=1.4",
+    "scipy>=1.11",
 ]
 DEV = ["ruff==0.17.6", "mypy>=1.10", "pandas-stubs", "types-PyYAML", "types-protobuf", "build"]
 

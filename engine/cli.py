@@ -100,6 +100,8 @@ def _add_inspect(commands) -> None:
     )
     command.add_argument("--png", metavar="FILE", help="write a contact sheet with labels")
     command.add_argument("--report", metavar="FILE", help="write one HTML page of plots and sample images")
+    command.add_argument("--augmented", metavar="FILE", help="write a contact sheet of augmented images")
+    command.add_argument("--config", metavar="YAML", help="whose augmentation that shows")
     command.add_argument("--split", choices=SPLITS, help="of the contact sheet (the first that holds any)")
     command.add_argument("--json", action="store_true", help="print JSON")
 
@@ -144,7 +146,12 @@ def _report(flags: argparse.Namespace) -> int:
 def _inspect(flags: argparse.Namespace) -> int:
     from engine.report import inspect_data
 
-    return inspect_data.run(flags.data, flags.images, flags.png, flags.json, flags.split, flags.report)
+    code = inspect_data.run(flags.data, flags.images, flags.png, flags.json, flags.split, flags.report)
+    if flags.augmented or flags.config:
+        from engine.report import augmented_sheet
+
+        return augmented_sheet.run(flags.data, flags.config, flags.augmented)
+    return code
 
 
 def _benchmark_input(flags: argparse.Namespace) -> int:

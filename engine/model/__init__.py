@@ -4,12 +4,14 @@ Importing this package registers every custom layer, so that `keras.saving.load_
 model in safe mode.
 """
 
+from engine.model.augment import Augment, with_augmentation
 from engine.model.cbam import ChannelAttention, SpatialAttention
 from engine.model.densenet_cbam import build_densenet121_cbam, probabilities
 from engine.model.preprocess import DenseNetPreprocess
 from engine.model.weights import WeightTransfer, load_weights
 
 __all__ = [
+    "Augment",
     "ChannelAttention",
     "DenseNetPreprocess",
     "SpatialAttention",
@@ -17,4 +19,5 @@ __all__ = [
     "build_densenet121_cbam",
     "load_weights",
     "probabilities",
+    "with_augmentation",
 ]

@@ -97,7 +97,7 @@ def _interpolate(pixels: Any, x: Any, y: Any) -> Any:
     """Sample (B, S, S, C) int32 bilinearly at places of `_places`; gives uint8."""
     left, top = ops.floor(x), ops.floor(y)
     squares, stride = _squares(pixels)
-    # Exact in float32 up to a side of 4,000 pixels.
+    # Exact in float32 up to a side of 4,000 pixels; int32 counts 20,000 pictures of 320, 2,000 of 1,024.
     within = ops.cast(top * stride + left, "int32")
     picture = ops.arange(ops.shape(pixels)[0], dtype="int32") * stride**2
     squares = ops.take(squares, (within + picture[:, None, None, None])[..., 0], axis=0)

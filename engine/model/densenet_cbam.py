@@ -33,6 +33,7 @@ def build_densenet121_cbam(
     l2: float,
     cbam_reduction: int,
     batch_norm_momentum: float = 0.99,
+    mean_and_deviation: tuple[float, float] | None = None,
     weights: str | None,
 ) -> keras.Model:
     """Build the model under Keras's current dtype policy, every layer trainable.
@@ -52,6 +53,7 @@ def build_densenet121_cbam(
         cbam_reduction: narrowing of the channel attention's MLP; it must divide 1024.
         batch_norm_momentum: of the backbone's running statistics; 0.99 needs some hundred steps to forget
             where they began, so a run of few steps wants less.
+        mean_and_deviation: grey levels, 0 to 255, that pictures are normalised by; None: ImageNet's.
         weights: None or `none`, `imagenet`, or a path; see `engine.model.weights.load_weights`.
 
     Returns:
@@ -64,7 +66,8 @@ def build_densenet121_cbam(
     _check_sides(stored_side_px, stored_channels, image_side_px)
     _check_head(findings, head_units, dropout, l2, cbam_reduction)
     images = keras.Input((stored_side_px, stored_side_px, stored_channels), dtype="uint8", name="image")
-    x = DenseNetPreprocess(image_side_px, name="preprocess")(images)
+    mean, deviation = mean_and_deviation or (None, None)
+    x = DenseNetPreprocess(image_side_px, mean, deviation, name="preprocess")(images)
     x = _backbone(image_side_px, batch_norm_momentum)(x)
     x = ChannelAttention(cbam_reduction, name="channel_attention")(x)
     x = SpatialAttention(name="spatial_attention")(x)

@@ -1,11 +1,12 @@
 """From stored uint8 pictures to the numbers that an ImageNet DenseNet expects, inside the model.
 
 The pictures travel to the device as uint8 with one channel, a twelfth of the bytes of float32 RGB; size,
-channels and scale are changed here. Augmentation happens before this layer and is left to the input.
+channels and scale are changed here. Augmentation comes before this layer and is `augment`'s.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -18,24 +19,34 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @keras.saving.register_keras_serializable(package="cxr_engine")
 class DenseNetPreprocess(keras.layers.Layer):
-    """Reduces, spreads to three channels and normalises like `keras.applications.densenet`.
+    """Reduces, spreads to three channels and normalises, as for ImageNet unless mean and deviation are given.
 
     B = pictures, S = stored side, T = `image_side_px`, C = 1 or 3 stored channels.
 
-    Input: (B, S, S, C) uint8, 0 is black. Output: (B, T, T, 3) in the compute dtype. The arithmetic is
-    float32 under any policy: bfloat16 keeps 8 bits, so neighbouring greys would merge before the mean
-    is taken off.
+    Input: (B, S, S, C) uint8 or floating point, 0 is black and 255 white. Output: (B, T, T, 3) in the
+    compute dtype. The arithmetic is float32 under any policy: bfloat16 keeps 8 bits, so neighbouring greys
+    would merge before the mean is taken off.
 
     Args:
         image_side_px: T, at most S. Where S is a multiple of T, each output pixel is the exact mean of
             the (S / T) x (S / T) stored ones; otherwise the picture is resized bilinearly with antialias.
+        mean: grey level, 0 to 255, that becomes 0 in each channel, such as the manifest's of the training
+            pictures; None, and then also for `std`: ImageNet's, as `keras.applications.densenet` has them.
+        std: grey levels that become 1; more than 0.
     """
 
-    def __init__(self, image_side_px: int, **kwargs: Any) -> None:
+    def __init__(
+        self, image_side_px: int, mean: float | None = None, std: float | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if image_side_px < 1:
             raise ValueError(f"image_side_px is {image_side_px}; expected at least 1")
+        if (mean is None) != (std is None):
+            raise ValueError(f"mean is {mean} and std is {std}; expected both or neither")
+        if mean is not None and std is not None and not (0 <= mean <= 255 and 0 < std < math.inf):
+            raise ValueError(f"mean is {mean} and std is {std}; expected 0 to 255, and more than 0")
         self.image_side_px = image_side_px
+        self.mean, self.std = mean, std
         # Keras would otherwise cast a floating-point picture of 0 to 255 to half before `call` sees it.
         self.autocast = False
 
@@ -50,12 +61,19 @@ class DenseNetPreprocess(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, images: Any) -> Any:
-        """Turn (B, S, S, C) uint8 into (B, T, T, 3) in the compute dtype."""
+        """Turn (B, S, S, C) into (B, T, T, 3) in the compute dtype."""
         pixels = self._reduce(ops.cast(images, "float32")) / 255.0
+        mean, std = self._mean_and_std()
         # One grey channel spreads to three here, by broadcasting against the (3,) mean.
-        pixels = pixels - ops.convert_to_tensor(IMAGENET_MEAN, dtype="float32")
-        pixels = pixels / ops.convert_to_tensor(IMAGENET_STD, dtype="float32")
+        pixels = pixels - ops.convert_to_tensor(mean, dtype="float32")
+        pixels = pixels / ops.convert_to_tensor(std, dtype="float32")
         return ops.cast(pixels, self.compute_dtype)
+
+    def _mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Of each of the three channels, of pixels in [0, 1]."""
+        if self.mean is None or self.std is None:
+            return IMAGENET_MEAN, IMAGENET_STD
+        return (self.mean / 255,) * 3, (self.std / 255,) * 3
 
     def _reduce(self, pixels: Any) -> Any:
         side = pixels.shape[1]
@@ -75,4 +93,9 @@ class DenseNetPreprocess(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "image_side_px": self.image_side_px}
+        return {
+            **super().get_config(),
+            "image_side_px": self.image_side_px,
+            "mean": self.mean,
+            "std": self.std,
+        }

@@ -80,6 +80,7 @@ def fit(
 
 def build(config: configs.Config, data_set: Manifest) -> keras.Model:
     """Build the network that the config names, for the pictures that the data set stores."""
+    own = (data_set.statistics["mean"], data_set.statistics["deviation"])
     return build_densenet121_cbam(
         stored_side_px=data_set.image["side_px"],
         stored_channels=data_set.image["stored_channels"],
@@ -90,6 +91,7 @@ def build(config: configs.Config, data_set: Manifest) -> keras.Model:
         l2=config.model.l2,
         cbam_reduction=config.model.cbam_reduction,
         batch_norm_momentum=config.model.batch_norm_momentum,
+        mean_and_deviation=own if config.model.normalisation == "data_set" else None,
         weights=config.model.weights,
     )
 

@@ -108,6 +108,11 @@ def _check_model(data_set: manifest.Manifest, config: configs.Config) -> None:
     side_px, stored_px = config.model.image_side_px, data_set.image["side_px"]
     if side_px > stored_px:
         raise ConfigError(f"model.image_side_px is {side_px}; the data set stores {stored_px} pixels a side")
+    if config.model.normalisation == "data_set" and not data_set.statistics["deviation"] > 0:
+        raise ConfigError(
+            f"model.normalisation is data_set, but the training pictures of {data_set.location} all have the "
+            "same grey; use imagenet"
+        )
     weights = config.model.weights
     if weights not in ("none", "imagenet") and not Path(weights).is_file():
         raise ConfigError(f"model.weights is `{weights}`; expected none, imagenet or the path of a file")

@@ -53,11 +53,52 @@ def test_under_mixed_precision_the_arithmetic_is_float32_and_rounded_once(policy
     np.testing.assert_array_equal(keras.ops.cast(half, "float32"), expected)
 
 
-def test_the_layer_keeps_its_side_when_saved():
-    layer = DenseNetPreprocess(32, name="preprocess")
+@pytest.mark.parametrize("side", [64, 16, 33])
+@pytest.mark.parametrize("statistics", [{}, {"mean": 124.25, "std": 63.5}])
+def test_a_floating_point_picture_is_treated_like_its_uint8_one(side, statistics):
+    layer = DenseNetPreprocess(side, **statistics)
+    np.testing.assert_array_equal(layer(GREY.astype(np.float32)), layer(GREY))
+
+
+@pytest.mark.parametrize("images", [GREY, RGB])
+def test_a_data_sets_own_mean_becomes_zero_and_its_deviation_one_in_each_channel(images):
+    out = DenseNetPreprocess(64, mean=124.25, std=63.5)(images)
+    expected = np.broadcast_to((images.astype(np.float64) - 124.25) / 63.5, (2, 64, 64, 3))
+    np.testing.assert_allclose(out, expected, atol=2e-6)
+    own = DenseNetPreprocess(64, mean=float(images.mean()), std=float(images.std()))(images)
+    np.testing.assert_allclose([np.mean(own), np.std(own)], [0, 1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        {"mean": 128.0},
+        {"std": 60.0},
+        {"mean": -1.0, "std": 60.0},
+        {"mean": 256.0, "std": 60.0},
+        {"mean": 128.0, "std": 0.0},
+        {"mean": float("nan"), "std": 60.0},
+        {"mean": 128.0, "std": float("inf")},
+    ],
+)
+def test_half_of_the_statistics_or_impossible_ones_are_refused(statistics):
+    with pytest.raises(ValueError, match=r"mean is .* and std is .*; expected"):
+        DenseNetPreprocess(64, **statistics)
+
+
+@pytest.mark.parametrize("statistics", [(None, None), (124.25, 63.5)])
+def test_the_layer_keeps_its_settings_when_saved(statistics):
+    layer = DenseNetPreprocess(32, *statistics, name="preprocess")
     loaded = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert loaded.image_side_px == 32
+    assert (loaded.image_side_px, loaded.mean, loaded.std) == (32, *statistics)
     assert loaded.compute_output_shape((None, 64, 64, 1)) == (None, 32, 32, 3)
+    np.testing.assert_array_equal(loaded(GREY), layer(GREY))
+
+
+def test_a_layer_saved_before_there_were_statistics_normalises_as_for_imagenet():
+    config = DenseNetPreprocess(64, name="preprocess").get_config()
+    del config["mean"], config["std"]
+    np.testing.assert_array_equal(DenseNetPreprocess.from_config(config)(RGB), DenseNetPreprocess(64)(RGB))
 
 
 @pytest.mark.parametrize("shape", [(2, 64, 64, 2), (2, 64, 32, 1), (2, 64, 64), (2, None, None, 1)])
