@@ -35,7 +35,7 @@ setup(
         "google-crc32c>=1.5",
         "boto3>=1.34",
         "kornia-rs>=0.1.11",
-        "opencv-python-headless>=4.10",
+        "opencv-python-headless>=4.11",
         "PyYAML>=6",
         "xxhash>=3",
     ],
