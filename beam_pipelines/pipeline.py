@@ -10,9 +10,10 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +25,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from beam_pipelines import work_folder
 from records.errors import UsageError, WorkerError
 
 # Named, because `DirectRunner` first tries to fetch another runner. It starts processes, not threads:
@@ -43,6 +45,9 @@ def run(
     worker_command: str | None = None,
 ) -> PipelineResult:
     """Do the work of each item and wait until all is done.
+
+    Beam spreads the items over the workers, each its share. Local workers take them from a folder, whoever is
+    free the next: none waits for a slower one, and the job stays small and starts sooner.
 
     Args:
         work: a function of a module, or a partial of one, so that workers find it by name; it leaves its
@@ -67,6 +72,7 @@ def run(
         ).direct_running_mode = "in_memory"  # which keeps the runner's environment
         runner = FnApiRunner(SubprocessSDKEnvironment.from_command_string(worker_command))
     with (
+        _spread(work, items, is_local=_is_local(name)) as (do, elements),
         _worker_deaths_noticed(),
         _runner_errors(name),
         _job_server_stopped(runner),
@@ -74,10 +80,25 @@ def run(
     ):
         (
             pipeline
-            | "List work items" >> beam.Create([_pack(item) for item in items])  # bytes
-            | "Do work items" >> beam.Map(functools.partial(_unpack_and_do, work))  # str: where the result is
+            | "List work items" >> beam.Create(elements)  # bytes: an item, or a turn at the folder of items
+            | "Do work items" >> beam.FlatMap(do)  # str: where the result is
         )
     return pipeline.result
+
+
+@contextlib.contextmanager
+def _spread(
+    work: Callable[[Any], str], items: Sequence[Any], *, is_local: bool
+) -> Iterator[tuple[Callable[[bytes], Iterable[str]], list[bytes]]]:
+    """Keep the items where workers find them; give the function for Beam's elements, and the elements."""
+    if not is_local:
+        yield functools.partial(_unpack_and_do, work), [_pack(item) for item in items]
+        return
+    with tempfile.TemporaryDirectory(prefix="cxr-items-") as folder:
+        work_folder.fill(Path(folder), items)
+        # As many turns as items, so that each worker gets one or more, however Beam deals them out.
+        turns = [str(number).encode() for number in range(len(items))]
+        yield functools.partial(work_folder.take_turn, work, folder), turns
 
 
 def _pack(item: Any) -> bytes:
@@ -85,8 +106,8 @@ def _pack(item: Any) -> bytes:
     return zlib.compress(pickle.dumps(item), level=1)
 
 
-def _unpack_and_do(work: Callable[[Any], str], packed: bytes) -> str:
-    return work(pickle.loads(zlib.decompress(packed)))
+def _unpack_and_do(work: Callable[[Any], str], packed: bytes) -> list[str]:
+    return [work(pickle.loads(zlib.decompress(packed)))]
 
 
 def _quiet_beam(name: str) -> None:

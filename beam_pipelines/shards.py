@@ -5,7 +5,6 @@ It runs in Beam's workers, whatever the runner.
 
 from __future__ import annotations
 
-import io
 import os
 from typing import IO
 
@@ -88,7 +87,7 @@ class _ShardWriter:
         self._offset = 0
         self._pixel_sums: list[tuple[int, int]] = []
         self._fingerprints: list[bytes] = []
-        self._index: list[np.ndarray] = []
+        self._index: list[tuple[int, ...]] = []
         self._rows: list[ImageRow] = []
         self._oddities: list[tuple[str, str]] = []
         self._quarantined: list[LeftOut] = []
@@ -108,7 +107,7 @@ class _ShardWriter:
             self._quarantined.append(LeftOut(row.image_id, "the file vanished while it was converted"))
             return
         record = self._record(row, image.grey)
-        self._append(file, example.encode(record))
+        self._append(file, record)
         self._rows.append(row)
         self._fingerprints.append(image.fingerprint)
         if image.oddity:
@@ -117,14 +116,15 @@ class _ShardWriter:
         stored = picture.decode(record)[..., 0] if record.encoding == "jpeg" else image.grey
         self._pixel_sums.append(pixel_sums(stored))
 
-    def _append(self, file: IO[bytes], payload: bytes) -> None:
-        framed = io.BytesIO()
-        tfrecord.write(framed, payload)
-        file.write(framed.getbuffer())
-        self._crc.update(framed.getvalue())
-        frame = tfrecord.Frame(self._offset + tfrecord.HEADER_BYTES, payload)
-        self._index.append(index.of_frames([frame], shard=0))
-        self._offset += framed.tell()
+    def _append(self, file: IO[bytes], record: example.Record) -> None:
+        wrapping = example.wrap(record)
+        frame = tfrecord.frame(wrapping.before, record.image, wrapping.after)
+        file.write(frame)
+        self._crc.update(frame)
+        payload_bytes = len(frame) - tfrecord.HEADER_BYTES - tfrecord.FOOTER_BYTES
+        start = self._offset + tfrecord.HEADER_BYTES
+        self._index.append(index.row(0, start, payload_bytes, wrapping.layout))
+        self._offset += len(frame)
 
     def note(self, item: ShardItem) -> ShardNote:
         """Return the account of the shard."""
@@ -135,7 +135,7 @@ class _ShardWriter:
             shard=Shard(item.path, self._offset, self._crc.digest().hex(), len(self._rows)),
             quarantined=tuple(self._quarantined),
             oddities=tuple(self._oddities),
-            index=np.concatenate([np.empty(0, index.DTYPE), *self._index]),
+            index=np.array(self._index, index.DTYPE),
             image_ids=np.array([row.image_id for row in self._rows], np.str_),
             patient_ids=np.array([row.patient_id for row in self._rows], np.int64),
             labels=np.frombuffer(labels, np.uint8).reshape(-1, len(FINDINGS)),

@@ -32,6 +32,8 @@ from records.labels import FINDINGS
 
 SCHEMA_VERSION = 1
 ENCODINGS = ("raw", "png", "jpeg")
+# What stands before the labels in their entry: its length, its key, the lengths of feature, list and values.
+_LABELS_HEADER = b"\x0a\x1c\x0a\x06labels\x12\x12\x1a\x10\x0a\x0e"
 
 
 @dataclass(frozen=True)
@@ -86,19 +88,63 @@ class Layout(NamedTuple):
     labels_offset: int
 
 
+class Wrapping(NamedTuple):
+    """A serialized record without its picture.
+
+    Attributes:
+        before: from the record's start to the picture's first byte.
+        after: from behind the picture's last byte to the record's end.
+        layout: of the whole record.
+    """
+
+    before: bytes
+    after: bytes
+    layout: Layout
+
+
 def encode(record: Record) -> bytes:
     """Serialize a record; equal records give equal bytes (map keys are sorted)."""
-    example = _Example()
-    fields = example.features.feature
-    for key in ("image", "encoding", "image_id", "view", "sex"):
-        value = getattr(record, key)
-        fields[key].bytes_list.value.append(value.encode() if isinstance(value, str) else value)
-    fields["shape"].int64_list.value.extend(record.shape)
-    fields["patient_id"].int64_list.value.append(record.patient_id)
-    fields["labels"].int64_list.value.extend(record.labels.tolist())
-    fields["age_years"].float_list.value.append(record.age_years)
-    fields["follow_up"].int64_list.value.append(record.follow_up)
-    return example.SerializeToString(deterministic=True)
+    wrapping = wrap(record)
+    return b"".join((wrapping.before, record.image, wrapping.after))
+
+
+def wrap(record: Record) -> Wrapping:
+    """Serialize what stands around a record's picture, and tell where picture and labels come to lie.
+
+    Raises:
+        RecordError: the labels are not 14 of 0 or 1.
+    """
+    _check_labels(record.labels.tobytes())
+    # In the order of the keys as protobuf sorts them, which puts `image` behind `image_id`.
+    entries = (
+        _serialize_entry("age_years", "float_list", record.age_years)
+        + _entry("encoding", "bytes_list", record.encoding.encode())
+        + _entry("follow_up", "int64_list", record.follow_up)
+        + _serialize_entry("image_id", "bytes_list", record.image_id.encode())
+        + _picture_header(len(record.image))
+    )
+    after = (
+        _entry("labels", "int64_list", *record.labels.tolist())
+        + _serialize_entry("patient_id", "int64_list", record.patient_id)
+        + _entry("sex", "bytes_list", record.sex.encode())
+        + _entry("shape", "int64_list", *record.shape)
+        + _entry("view", "bytes_list", record.view.encode())
+    )
+    image_bytes = len(record.image)
+    before = b"\x0a" + _to_varint(len(entries) + image_bytes + len(after)) + entries
+    labels_offset = len(before) + image_bytes + len(_LABELS_HEADER)
+    return Wrapping(before, after, Layout(len(before), image_bytes, labels_offset))
+
+
+def _serialize_entry(key: str, kind: str, *values: float | bytes) -> bytes:
+    """Serialize one entry of the map of features."""
+    features = _Features()
+    getattr(features.feature[key], kind).value.extend(values)
+    return bytes(features.SerializeToString(deterministic=True))
+
+
+# For values that come again and again. Not for floats: 0.0 equals -0.0, and has other bytes.
+_entry = functools.lru_cache(maxsize=4096)(_serialize_entry)
 
 
 def decode(serialized: bytes) -> Record:
@@ -173,10 +219,13 @@ def locate(serialized: bytes) -> Layout:
         raise RecordError(f"the record has no field {error}") from error
     except (IndexError, ValueError) as error:
         raise RecordError("the record's wire format is not that of a tf.train.Example") from error
-    labels = serialized[labels_start:labels_end]
+    _check_labels(serialized[labels_start:labels_end])
+    return Layout(image_start, image_end - image_start, labels_start)
+
+
+def _check_labels(labels: bytes) -> None:
     if len(labels) != len(FINDINGS) or max(labels) > 1:
         raise RecordError(f"the labels are {len(labels)} bytes; expected {len(FINDINGS)}, each of 0 or 1")
-    return Layout(image_start, image_end - image_start, labels_start)
 
 
 def _feature_spans(serialized: bytes) -> list[tuple[str, tuple[int, int]]]:
@@ -305,3 +354,4 @@ def _declare_messages() -> Any:
 
 
 _Example: Any = _declare_messages()
+_Features: Any = type(_Example().features)

@@ -35,18 +35,22 @@ def of_frames(frames: Iterable[tfrecord.Frame], shard: int) -> np.ndarray:
     rows = []
     for frame in frames:
         layout = example.locate(frame.payload)
-        start = frame.payload_offset
-        rows.append(
-            (
-                shard,
-                start,
-                len(frame.payload),
-                start + layout.image_offset,
-                layout.image_bytes,
-                start + layout.labels_offset,
-            )
-        )
+        rows.append(row(shard, frame.payload_offset, len(frame.payload), layout))
     return np.array(rows, DTYPE)
+
+
+def row(
+    shard: int, payload_offset: int, payload_bytes: int, layout: example.Layout
+) -> tuple[int, int, int, int, int, int]:
+    """Return the values of one row, in the order of `DTYPE`'s fields."""
+    return (
+        shard,
+        payload_offset,
+        payload_bytes,
+        payload_offset + layout.image_offset,
+        layout.image_bytes,
+        payload_offset + layout.labels_offset,
+    )
 
 
 def to_bytes(rows: np.ndarray) -> bytes:

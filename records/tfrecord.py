@@ -15,6 +15,7 @@ import google_crc32c
 from records.errors import ShardError
 
 _MASK_DELTA = 0xA282EAD8
+_LENGTH = struct.Struct("<Q")
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size
@@ -33,17 +34,25 @@ class Frame(NamedTuple):
 
 def masked_crc32c(data: bytes) -> int:
     """Return the masked CRC32C of `data`, as TFRecord stores it."""
-    crc = google_crc32c.value(data)
+    return _mask(google_crc32c.value(data))
+
+
+def _mask(crc: int) -> int:
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 def write(file: IO[bytes], payload: bytes) -> None:
     """Append one framed payload to an open binary file."""
-    length = struct.pack("<Q", len(payload))
-    file.write(length)
-    file.write(_FOOTER.pack(masked_crc32c(length)))
-    file.write(payload)
-    file.write(_FOOTER.pack(masked_crc32c(payload)))
+    file.write(frame(payload))
+
+
+def frame(*parts: bytes) -> bytes:
+    """Return one framed payload, which is given in parts and copied once."""
+    crc = 0
+    for part in parts:
+        crc = google_crc32c.extend(crc, part)
+    length = _LENGTH.pack(sum(map(len, parts)))
+    return b"".join((length, _FOOTER.pack(masked_crc32c(length)), *parts, _FOOTER.pack(_mask(crc))))
 
 
 def read(file: IO[bytes], name: str) -> Iterator[Frame]:

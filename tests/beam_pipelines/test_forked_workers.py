@@ -71,10 +71,12 @@ def test_the_workers_are_forked_from_the_nursery(running):
     assert len(nurseries) == 1 + 2 * 2
 
 
-def test_ctrl_c_ends_a_conversion_with_its_line_and_leaves_no_process(running):
-    os.killpg(running.pid, signal.SIGINT)
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+def test_ctrl_c_and_sigterm_end_a_conversion_with_its_line_and_leave_no_process(running, send, sent, code):
+    send(running.pid, sent)
     error = running.communicate(timeout=60)[1]
-    assert running.returncode == 130
+    assert running.returncode == code
     assert error.splitlines()[-1] == "interrupted; run the same command with --resume to go on"
     _wait_for(lambda: not _alive(running.pid))
 
