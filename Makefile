@@ -6,11 +6,14 @@ DEMO := build/demo
 # Other projects' writers, for `make bench-convert`, in environments of their own.
 PEERS := .venv-peers
 PEER_PYTHON ?= $(PYTHON)
+# TensorFlow 2.17 with tensorflow-io, for `input.reader: tfio` and its tests.
+TFIO := .venv-tfio
+TFIO_BASE ?= $(PYTHON)
 PEER_LISTS := $(wildcard tests/benchmarks/peers/*.txt)
 PEERS_READY := $(PEER_LISTS:tests/benchmarks/peers/%.txt=$(PEERS)/%/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-convert rehearsal real-images clean-demo prism flink-job-server
+.PHONY: help setup demo test check bench bench-convert rehearsal real-images clean-demo prism flink-job-server tfio-environment
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -49,7 +52,7 @@ demo: $(VENV)/.ready-run ## phantoms -> shards -> trained and judged model -> re
 	@grep -qs '"state": "finished"' $(DEMO)/run/run.json || rm -rf $(DEMO)/run
 	$(BIN)/engine train --config configs/demo.yaml --data $(DEMO)/shards/manifest.json --run-dir $(DEMO)/run
 	test -s $(DEMO)/run/benchmark.json || { \
-	  $(BIN)/engine benchmark input --data $(DEMO)/shards/manifest.json --seconds 4 --json \
+	  $(BIN)/engine benchmark input --data $(DEMO)/shards/manifest.json --seconds 2 --json \
 	    > $(DEMO)/benchmark.tmp && mv $(DEMO)/benchmark.tmp $(DEMO)/run/benchmark.json; }
 	$(BIN)/engine evaluate --run-dir $(DEMO)/run --split test
 	$(BIN)/engine report --run-dir $(DEMO)/run
@@ -67,6 +70,17 @@ prism: $(VENV)/.ready-run ## Beam's Prism runner as .venv/bin/prism (needs Go)
 flink-job-server: ## Beam's Flink job server as .venv/share/flink/flink-job-server.jar (needs Maven and Java 17)
 	mvn -q -B -Dstyle.color=never -f .ci/flink/pom.xml -Doutput="$$PWD/$(VENV)/share/flink" \
 	  dependency:copy-dependencies jar:jar
+
+tfio-environment: $(TFIO)/.ready ## TensorFlow 2.17 with tensorflow-io in .venv-tfio (needs Python 3.10 to 3.12)
+
+$(TFIO)/.ready: setup.py
+	@$(TFIO_BASE) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { echo "error:" \
+	  "tensorflow-io needs Python 3.10 to 3.12; name one with make tfio-environment TFIO_BASE=python3.12"; exit 1; }
+	@echo "installing TensorFlow 2.17 and tensorflow-io into $(TFIO) ..."
+	@$(TFIO_BASE) -m venv --clear $(TFIO)
+	@$(TFIO)/bin/python -m pip install --quiet --upgrade pip
+	@$(TFIO)/bin/python -m pip install --quiet --editable '.[tfio]'
+	@touch $@
 
 check: $(VENV)/.ready-test ## lint, format and types
 	@$(BIN)/ruff check .

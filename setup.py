@@ -4,7 +4,10 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-ENGINE = ["tensorflow>=2.18", "keras>=3.8", "matplotlib>=3.8", "Jinja2>=3.1", "rich>=13"]
+BESIDE_TENSORFLOW = ["keras>=3.8", "matplotlib>=3.8", "Jinja2>=3.1", "rich>=13"]
+ENGINE = ["tensorflow>=2.18", *BESIDE_TENSORFLOW]
+# The last release of tensorflow-io fits TensorFlow 2.16 and 2.17 alone.
+TFIO = ["tensorflow==2.17.*", "tensorflow-io==0.37.1", *BESIDE_TENSORFLOW]
 GCP = ["apache-beam[gcp]>=2.76"]
 BEAM = ["apache-beam>=2.76", "rich>=13", "urllib3>=2"]
 TEST = [
@@ -31,16 +34,18 @@ setup(
     install_requires=[
         "numpy>=1.26",
         "pandas>=2.2",
-        "protobuf>=5",
+        "protobuf>=4.25",
         "google-crc32c>=1.5",
         "boto3>=1.34",
         "kornia-rs>=0.1.11",
         "opencv-python-headless>=4.11",
         "PyYAML>=6",
         "xxhash>=3",
+        "obstore>=0.8",
     ],
     extras_require={
         "engine": ENGINE,
+        "tfio": TFIO,
         "beam": BEAM,
         "gcp": [*BEAM, *GCP],
         "gpu": ["tensorflow[and-cuda]>=2.18", *ENGINE],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import os
 import sys
@@ -40,6 +41,7 @@ def console() -> NoReturn:
     if "tensorflow" in sys.modules:
         # At the interpreter's end TensorFlow takes down threads that still run Python, and TensorFlow I/O
         # calls what is gone (tensorflow/io#2039): either aborts a process that has done its work.
+        atexit._run_exitfuncs()
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -109,11 +111,26 @@ def _add_inspect(commands) -> None:
 def _add_benchmark(commands) -> None:
     parser = commands.add_parser("benchmark", help="measure", description="Measure.", allow_abbrev=False)
     kinds = parser.add_subparsers(metavar="WHAT", required=True)
-    command = _command(kinds, "input", "images/s and CPU-seconds of the training input", _benchmark_input)
-    command.add_argument("--data", required=True, metavar="MANIFEST", help="manifest.json, local or s3://")
+    command = _command(
+        kinds, "input", "where the training input's time goes, and what bounds it", _benchmark_input
+    )
+    command.add_argument(
+        "--data", required=True, metavar="MANIFEST", help="manifest.json, local, s3:// or gs://"
+    )
+    command.add_argument(
+        "--from",
+        choices=("local", "s3"),
+        default="local",
+        dest="source",
+        help="local copies, warm, or a store through an empty cache (%(default)s)",
+    )
     command.add_argument("--seconds", type=float, default=10.0, help="for each input (%(default)s)")
-    command.add_argument("--images", metavar="SRC", help="the PNGs, where they moved since the conversion")
     command.add_argument("--batch", type=int, default=64, help="(%(default)s)")
+    command.add_argument("--step-ms", type=float, metavar="MS", help="emulate a device of so long a batch")
+    command.add_argument("--threads", type=int, metavar="N", help="that gather and decode (as training does)")
+    command.add_argument("--config", metavar="YAML", help="for order, augmentation and the cache's limit")
+    command.add_argument("--images", metavar="SRC", help="the PNGs, where they moved since the conversion")
+    command.add_argument("--png", metavar="FILE", help="write a chart")
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -158,9 +175,20 @@ def _benchmark_input(flags: argparse.Namespace) -> int:
     from engine import backend
 
     backend.load()
-    from engine.benchmark import input_rate
+    from engine.benchmark import input_diagnosis
 
-    return input_rate.run(flags.data, flags.seconds, flags.images, flags.batch, flags.json)
+    return input_diagnosis.run(
+        flags.data,
+        seconds=flags.seconds,
+        images=flags.images,
+        batch=flags.batch,
+        source=flags.source,
+        step_ms=flags.step_ms,
+        threads=flags.threads,
+        config=flags.config,
+        png=flags.png,
+        as_json=flags.json,
+    )
 
 
 if __name__ == "__main__":

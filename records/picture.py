@@ -8,9 +8,9 @@ import numpy as np
 from records.errors import RecordError
 from records.example import Record
 
-# Of grey pictures OpenCV's own choice, each pixel's difference to its left neighbour in runs: a third faster to
-# decode than what libpng chooses, and no larger. Of three channels that would be larger by two thirds; there
-# zlib's level 6 is 7 % smaller than 1 and takes twice the time.
+# Of grey pictures OpenCV's own choice, each pixel's difference to its left neighbour in runs: a third
+# faster to decode than what libpng chooses, and no larger. Of three channels that would be larger by two
+# thirds; there zlib's level 6 is 7 % smaller than 1 and takes twice the time.
 _PNG_PARAMETERS = {1: (), 3: (cv2.IMWRITE_PNG_COMPRESSION, 1)}
 
 

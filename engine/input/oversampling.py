@@ -42,4 +42,4 @@ def repeats(labels: np.ndarray, findings: Sequence[str]) -> np.ndarray | None:
     if not findings:
         return None
     columns = [FINDINGS.index(finding) for finding in findings]
-    return labels[:, columns].any(axis=1).astype(np.uint8)
+    return np.asarray(labels[:, columns].any(axis=1), np.uint8)

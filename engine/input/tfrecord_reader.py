@@ -9,13 +9,13 @@ B = records in the batch, S = stored side in pixels, C = stored channels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from engine.config import AugmentConfig
 from engine.input import cache, threads, transforms
+from engine.input.cache import CacheSettings
 from engine.input.reader import image_shape
 from records.labels import FINDINGS
 from records.manifest import Manifest
@@ -29,11 +29,12 @@ def training_batches(
     shuffle_buffer: int,
     augment: AugmentConfig | None = None,
     prefetch: int = 2,
-    paths: list[str] | None = None,
+    serialized: tf.data.Dataset | None = None,
+    cache_settings: CacheSettings | None = None,
 ) -> tf.data.Dataset:
     """Return an endless stream of training batches, shuffled approximately, anew in each epoch.
 
-    Each epoch ends with a batch that may be smaller.
+    What doesn't fill an epoch's last batch is left out; a split smaller than a batch is one partial batch.
 
     Args:
         manifest: of the data set.
@@ -42,7 +43,9 @@ def training_batches(
         shuffle_buffer: records to shuffle among.
         augment: how pictures are varied by `model.augment`; None: no transforms are given.
         prefetch: batches to have ready.
-        paths: of the shards, for a file system that TensorFlow reads; None: of local copies, checked.
+        serialized: the records, () string each, in the index's order; None: those of local copies, checked.
+        cache_settings: for copies of a remote data set's shards, all made before this returns; None: the
+            user's cache.
 
     Returns:
         As `pipeline.training_batches` does.
@@ -50,18 +53,24 @@ def training_batches(
     Raises:
         ShardError: a shard is missing, of another size or damaged.
     """
-    names = tf.constant(local_paths(manifest, "train") if paths is None else paths, tf.string)
+    if serialized is None:
+        paths = local_paths(manifest, "train", cache_settings=cache_settings)
+        serialized = tf.data.TFRecordDataset(tf.constant(paths, tf.string))
     parse = record_parser(manifest)
     count = threads.default_threads(manifest)
     counter = tf.data.Dataset.counter
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        records = tf.data.Dataset.zip(counter(), tf.data.TFRecordDataset(names))
+        records = tf.data.Dataset.zip(counter(), serialized)
         # Another seed in each epoch, so that the order is the epoch's, however the run came to it.
         shuffled = records.shuffle(shuffle_buffer, seed=epoch + seed)
-        return shuffled.batch(batch).map(lambda rows, serialized: (epoch, rows, serialized))
+        # As the indexed reader: what doesn't fill a batch is left out, another part in each epoch.
+        whole = shuffled.batch(batch, drop_remainder=manifest.splits["train"].images >= batch)
+        return whole.map(lambda rows, serialized: (epoch, rows, serialized))
 
     def draw(epoch: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        if augment is None:
+            raise ValueError("nothing to draw: pictures are not varied")
         return transforms.draw(augment, seed, int(epoch), rows, np.zeros_like(rows))
 
     def load(epoch: tf.Tensor, rows: tf.Tensor, serialized: tf.Tensor):
@@ -84,7 +93,7 @@ def tfrecord_batches(
     deterministic: bool = True,
     repeat: bool = False,
     verify: bool = True,
-    cache_folder: str | Path | None = None,
+    cache_settings: CacheSettings | None = None,
 ) -> tf.data.Dataset:
     """Return a split's records, read by TensorFlow's own reader, for comparison with the gather.
 
@@ -98,7 +107,8 @@ def tfrecord_batches(
         deterministic: whether batches must leave in the order they came.
         repeat: whether to begin again at the end, without end.
         verify: check each shard's CRC32C before this returns, unless this process has done so before.
-        cache_folder: for downloads of a remote data set, which are all made before this returns.
+        cache_settings: for copies of a remote data set's shards, all made before this returns; None: the
+            user's cache.
 
     Returns:
         images: (B, S, S, C) uint8, and labels: (B, 14) float32.
@@ -106,7 +116,7 @@ def tfrecord_batches(
     Raises:
         ShardError: a shard is missing, of another size or, with `verify`, damaged.
     """
-    paths = local_paths(manifest, split, verify=verify, cache_folder=cache_folder)
+    paths = local_paths(manifest, split, verify=verify, cache_settings=cache_settings)
     serialized: tf.data.Dataset = tf.data.TFRecordDataset(tf.constant(paths, tf.string))
     if shuffle_buffer:
         serialized = serialized.shuffle(shuffle_buffer)
@@ -120,7 +130,7 @@ def tfrecord_batches(
 
 
 def local_paths(
-    manifest: Manifest, split: str, *, verify: bool = True, cache_folder: str | Path | None = None
+    manifest: Manifest, split: str, *, verify: bool = True, cache_settings: CacheSettings | None = None
 ) -> list[str]:
     """Return the paths of a split's shards; all of a remote data set are downloaded before this returns.
 
@@ -129,7 +139,7 @@ def local_paths(
     """
     paths = []
     for shard in manifest.splits[split].shards:
-        path = cache.local_path(manifest, shard, cache_folder)
+        path = cache.local_path(manifest, shard, cache_settings)
         if verify:
             cache.check_once(path, shard)
         paths.append(str(path))

@@ -48,13 +48,12 @@ class _Found(NamedTuple):
     patients: np.ndarray  # (S, F), as `data_counts.patients_by_finding` gives them
 
 
-def write(data_set: Manifest, output: str | Path, cache_folder: str | Path | None = None) -> Path:
+def write(data_set: Manifest, output: str | Path) -> Path:
     """Write the page.
 
     Args:
         data_set: the manifest; of a remote one every shard is fetched to the cache.
         output: of the page; its folder is made.
-        cache_folder: where fetched shards are kept; None: `cache.default_folder()`.
 
     Returns:
         The page's path.
@@ -65,7 +64,7 @@ def write(data_set: Manifest, output: str | Path, cache_folder: str | Path | Non
     """
     if not any(split.images for split in data_set.splits.values()):
         raise UsageError(f"{data_set.location}: the data set holds no image; nothing to show")
-    splits = record_columns.read(data_set, cache_folder)
+    splits = record_columns.read(data_set)
     found = _Found(
         data_set,
         splits,
@@ -73,7 +72,7 @@ def write(data_set: Manifest, output: str | Path, cache_folder: str | Path | Non
         data_counts.images_by_finding(splits),
         data_counts.patients_by_finding(splits),
     )
-    page = _render(found, functools.partial(cache.local_path, data_set, cache_folder=cache_folder))
+    page = _render(found, functools.partial(cache.local_path, data_set))
     storage.write_bytes(str(output), page.encode())
     return Path(output)
 

@@ -54,12 +54,11 @@ class Columns:
         return len(self.rows)
 
 
-def read(data_set: Manifest, cache_folder: str | Path | None = None) -> dict[str, Columns]:
+def read(data_set: Manifest) -> dict[str, Columns]:
     """Read the columns of each split; remote shards are fetched to the cache, where training finds them.
 
     Args:
         data_set: the manifest.
-        cache_folder: where fetched shards are kept; None: `cache.default_folder()`.
 
     Raises:
         ShardError: an index or shard is missing, truncated or damaged, or the records' findings aren't those
@@ -69,15 +68,17 @@ def read(data_set: Manifest, cache_folder: str | Path | None = None) -> dict[str
     indexes = {name: stored_records.load_index(data_set, name) for name in SPLITS}
     jobs = [(name, number) for name in SPLITS for number in range(len(data_set.splits[name].shards))]
     parts: dict[str, list[Columns]] = {name: [_columns(indexes[name][:0], [])] for name in SPLITS}
+
+    def read_one(job: tuple[str, int]) -> Columns:
+        name, number = job
+        rows = indexes[name][indexes[name]["shard"] == number]
+        with cache.held_path(data_set, data_set.splits[name].shards[number]) as path:
+            return _columns(rows, _read_shard(path, rows))
+
     with ThreadPoolExecutor(_FETCHES) as pool:
         try:
-            paths = pool.map(
-                lambda job: cache.local_path(data_set, data_set.splits[job[0]].shards[job[1]], cache_folder),
-                jobs,
-            )
-            for (name, number), path in zip(jobs, _shown(paths, len(jobs)), strict=True):
-                rows = indexes[name][indexes[name]["shard"] == number]
-                parts[name].append(_columns(rows, _read_shard(path, rows)))
+            for (name, _), columns in zip(jobs, _shown(pool.map(read_one, jobs), len(jobs)), strict=True):
+                parts[name].append(columns)
         finally:
             pool.shutdown(cancel_futures=True)
     found = {name: joined(columns) for name, columns in parts.items()}
@@ -143,10 +144,10 @@ def _check(data_set: Manifest, name: str, columns: Columns) -> None:
             )
 
 
-def _shown(paths: Iterable[Path], total: int) -> Iterable[Path]:
+def _shown(parts: Iterable[Columns], total: int) -> Iterable[Columns]:
     """Show on a terminal how far the reading is."""
     return track(
-        paths,
+        parts,
         "reading shards",
         total=total,
         console=Console(stderr=True),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from engine import config as configs
-from engine.input import order, oversampling, pipeline, reader, tfrecord_reader
+from engine.input import cache, order, oversampling, pipeline, reader, tfio_reader, tfrecord_reader
 from engine.losses import LogitLoss, build_loss
 from engine.model.augment import with_augmentation
 from engine.model.densenet_cbam import build_densenet121_cbam
@@ -20,7 +21,7 @@ from engine.training.run_directory import RunDirectory
 from engine.training.validation import Validation
 from records.labels import FINDINGS
 from records.machine import usable_cores
-from records.manifest import Manifest
+from records.manifest import Manifest, Split
 
 
 def fit(
@@ -46,12 +47,14 @@ def fit(
     start = time.monotonic()
     keras.utils.set_random_seed(config.train.seed)
     keras.config.set_dtype_policy(config.train.precision)
+    cached = cache.CacheSettings(cache.default_folder(), config.input.cache_bytes)
     with (
-        reader.ShardReader(data_set, "train") as training,
-        reader.ShardReader(data_set, "validation") as validation,
+        reader.ShardReader(data_set, "train", cache_settings=cached) as training,
+        reader.ShardReader(data_set, "validation", cache_settings=cached) as validation,
     ):
-        labels = training.labels()
-        prevalence = training_prevalence(labels)
+        prevalence = training_prevalence(data_set.splits["train"])
+        # They lie in every shard, so those of a remote data set are read only where they are needed.
+        labels = training.labels() if config.input.oversampled_findings else np.empty((0, len(FINDINGS)))
         judged = build(config, data_set)
         model = with_augmentation(judged) if config.augment.is_on else judged
         compile_model(model, config, prevalence)
@@ -61,7 +64,8 @@ def fit(
         directory.update(parameters=model.count_params(), device=device_name())
         steps, batch = records.steps_per_epoch(config.train.global_batch), config.train.global_batch
         progress = ProgressLine(config.train.epochs, steps, records.batch_records(batch))
-        with progress, pipeline.faults_raised(training), pipeline.faults_raised(validation):
+        faults = tfio_reader.faults_raised(data_set) if config.input.reader == "tfio" else nullcontext()
+        with faults, progress, pipeline.faults_raised(training), pipeline.faults_raised(validation):
             model.fit(
                 batches,
                 epochs=config.train.epochs,
@@ -96,13 +100,14 @@ def build(config: configs.Config, data_set: Manifest) -> keras.Model:
     )
 
 
-def training_prevalence(labels: np.ndarray) -> np.ndarray:
-    """Return the share of positives per finding, (14,) float64, from (N, 14) labels of 0 and 1.
+def training_prevalence(split: Split) -> np.ndarray:
+    """Return the share of positives per finding, (14,) float64, of the training split.
 
     A finding that no record has, or each, counts as half a record, so that its weight stays finite.
     """
-    half_a_record = 0.5 / len(labels)
-    return np.clip(labels.mean(axis=0, dtype=np.float64), half_a_record, 1 - half_a_record)
+    positives = np.array([split.positives[finding] for finding in FINDINGS], np.float64)
+    half_a_record = 0.5 / split.images
+    return np.clip(positives / split.images, half_a_record, 1 - half_a_record)
 
 
 def build_training_loss(loss: configs.LossConfig, prevalence: np.ndarray) -> LogitLoss:
@@ -144,6 +149,7 @@ def training_batches(
     if config.input.reader == "index":
         batches = pipeline.training_batches(training, records, batch, augment=augment, prefetch=prefetch)
     else:
+        from_s3 = config.input.reader == "tfio"
         batches = tfrecord_reader.training_batches(
             data_set,
             batch,
@@ -151,6 +157,7 @@ def training_batches(
             shuffle_buffer=config.input.shuffle_buffer_records,
             augment=augment,
             prefetch=prefetch,
+            serialized=tfio_reader.serialized_records(data_set, "train") if from_s3 else None,
         )
     if config.input.prefetch_to_device and len(tf.config.list_physical_devices("GPU")) == 1:
         return pipeline.to_device(batches, "/gpu:0", prefetch)

@@ -37,8 +37,7 @@ def directory(tmp_path, data_set) -> RunDirectory:
 
 def _keep_best(directory, model, mode, values, monitor="val_loss") -> list[tuple[int, int]]:
     """Return after each epoch the epoch whose model stands in best.keras, and run.json's best_epoch."""
-    checkpoint = BestCheckpoint(directory, monitor, mode)
-    checkpoint.set_model(model)
+    checkpoint = BestCheckpoint(directory, model, monitor, mode)
     standing = []
     for epoch, value in enumerate(values):
         model.set_weights([np.full((1, 1), epoch + 1.0)])
@@ -72,8 +71,7 @@ def test_the_model_of_the_first_best_epoch_stands_and_run_json_names_it(director
 
 
 def test_only_the_monitored_value_decides(directory, model):
-    checkpoint = BestCheckpoint(directory, "val_macro_auroc", "max")
-    checkpoint.set_model(model)
+    checkpoint = BestCheckpoint(directory, model, "val_macro_auroc", "max")
     checkpoint.on_epoch_end(0, {"val_macro_auroc": 0.7, "val_loss": 0.2})
     checkpoint.on_epoch_end(1, {"val_macro_auroc": 0.6, "val_loss": 0.1})
     known = directory.read()

@@ -29,7 +29,7 @@ def test_pictures_are_normalised_by_the_data_sets_own_mean_and_deviation_if_aske
 
 def test_training_pictures_of_one_grey_can_not_normalise(data_set) -> None:
     flat = dataclasses.replace(data_set, statistics={**data_set.statistics, "deviation": 0.0})
-    with pytest.raises(ConfigError, match="model.normalisation is data_set, but the training pictures of"):
+    with pytest.raises(ConfigError, match=r"model\.normalisation is data_set, but the training pictures of"):
         train._check_model(flat, demo("model.normalisation=data_set"))
 
 

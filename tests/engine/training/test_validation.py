@@ -73,8 +73,7 @@ def test_loss_and_macro_auroc_are_those_of_scikit_learn_whatever_the_batch(model
     loss = np.mean([log_loss(labels[:, f], scores[:, f], labels=[0, 1]) for f in range(len(FINDINGS))])
     auroc = np.mean([roc_auc_score(labels[:, f], scores[:, f]) for f in defined])
 
-    validation = Validation(reader, build_loss("bce"), batch=batch)
-    validation.set_model(model)
+    validation = Validation(model, reader, build_loss("bce"), batch=batch, check=lambda: None)
     logs = {"loss": 0.5}
     validation.on_epoch_end(0, logs)
     assert logs["loss"] == 0.5
@@ -88,8 +87,8 @@ def test_a_weighted_loss_weighs_each_record_the_same_whatever_the_batch(model, r
     weights = np.arange(1.0, len(FINDINGS) + 1)
     expected = -np.mean(weights * labels * np.log(scores) + (1 - labels) * np.log(1 - scores))
     for batch in BATCHES:
-        validation = Validation(reader, build_loss("weighted_bce", pos_weight=weights.tolist()), batch=batch)
-        validation.set_model(model)
+        loss = build_loss("weighted_bce", pos_weight=weights.tolist())
+        validation = Validation(model, reader, loss, batch=batch, check=lambda: None)
         logs: dict[str, float] = {}
         validation.on_epoch_end(0, logs)
         assert logs["val_loss"] == pytest.approx(expected, rel=1e-5)
