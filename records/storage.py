@@ -1,8 +1,8 @@
-"""One small interface over local paths and `s3://` objects.
+"""One small interface over local paths, `s3://` objects and, for reading, `gs://` objects.
 
-A location is a string: a path, or `s3://bucket/key`. S3 credentials, region and endpoint follow the AWS
-conventions (`AWS_ENDPOINT_URL_S3`, `AWS_PROFILE`, ...), so any S3-compatible server works. Whatever is
-written appears whole or not at all: a local file by rename, an object by the one request that completes it.
+A location is a string: a path, `s3://bucket/key` or `gs://bucket/object`. How the stores are spoken to, and
+by whose credentials, is the business of `s3_objects` and `gcs_objects`. Whatever is written appears whole or
+not at all: a local file by rename, an object by the one request that completes it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import os
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any, NamedTuple
 
+from records import gcs_objects, s3_objects
 from records.errors import StorageError
 from records.ranged import RangedReader
 
 # Objects are sent in parts of this size: large enough for few requests, small enough to stay in memory.
 PART_BYTES = 16 << 20
-_BODY_ATTEMPTS = 4
 # Of a local file that is not published yet; its name begins with a dot.
 SCRATCH_SUFFIX = ".cxr-partial"
 
@@ -37,14 +37,17 @@ class Stored(NamedTuple):
     version: str = ""
 
 
+def is_remote(location: str) -> bool:
+    """Tell whether a location lies in a store and not in a folder; refuse schemes that are not served."""
+    return _store(location) is not None
+
+
 def is_s3(location: str) -> bool:
-    """Tell whether a location is an S3 object or prefix; refuse schemes that are not served."""
-    scheme, separator, _ = location.partition("://")
-    if not separator:
-        return False
-    if scheme != "s3":
-        raise StorageError(f"{location}: `{scheme}://` is not served; use a local path or s3://bucket/key")
-    return True
+    """Tell whether a location that is written to lies in S3; refuse schemes that are not written to."""
+    store = _store(location)
+    if store is gcs_objects:
+        raise StorageError(f"{location}: `gs://` is read, not written; use a local path or s3://bucket/key")
+    return store is s3_objects
 
 
 def join(base: str, *parts: str) -> str:
@@ -72,7 +75,7 @@ def exists(location: str) -> bool:
         return False
     except OSError as error:
         raise StorageError(f"{location}: can't be read: {_reason(error)}") from error
-    return is_s3(location) or Path(location).is_file()
+    return is_remote(location) or Path(location).is_file()
 
 
 def size(location: str) -> int:
@@ -82,11 +85,8 @@ def size(location: str) -> int:
         FileNotFoundError: nothing is there.
         StorageError: the store refuses or can't be reached.
     """
-    if not is_s3(location):
-        return Path(location).stat().st_size
-    bucket, key = _split(location)
-    with _s3_errors(location):
-        return int(_s3().head_object(Bucket=bucket, Key=key)["ContentLength"])
+    store = _store(location)
+    return store.size(location) if store else Path(location).stat().st_size
 
 
 def read_bytes(location: str) -> bytes:
@@ -96,9 +96,8 @@ def read_bytes(location: str) -> bytes:
         StorageError: it is missing or can't be read; the line says which and why.
     """
     try:
-        if not is_s3(location):
-            return Path(location).read_bytes()
-        return _get_object(location)
+        store = _store(location)
+        return store.read(location) if store else Path(location).read_bytes()
     except OSError as error:
         raise StorageError(f"{location}: can't be read: {_reason(error)}") from error
 
@@ -110,8 +109,8 @@ def read_range(location: str, offset: int, size_bytes: int) -> bytes:
         StorageError: it is missing, too short or can't be read; the line says which and why.
     """
     try:
-        if is_s3(location):
-            data = _get_object(location, f"bytes={offset}-{offset + size_bytes - 1}") if size_bytes else b""
+        if store := _store(location):
+            data = store.read(location, (offset, size_bytes)) if size_bytes else b""
         else:
             with Path(location).open("rb") as file:
                 file.seek(offset)
@@ -135,7 +134,7 @@ def open_binary(location: str, buffer_bytes: int) -> IO[bytes]:
         StorageError: it is missing or can't be read; later reads may raise it, too.
     """
     try:
-        if not is_s3(location):
+        if not is_remote(location):
             return Path(location).open("rb", buffering=buffer_bytes)
         reader = RangedReader(functools.partial(read_range, location), size(location))
         return io.BufferedReader(reader, buffer_bytes)
@@ -144,17 +143,14 @@ def open_binary(location: str, buffer_bytes: int) -> IO[bytes]:
 
 
 def version(location: str) -> str:
-    """Return what changes when a file or object is replaced: a file's time in ns, an object's ETag.
+    """Return what changes when a file or object is replaced: a file's time in ns, an object's ETag, say.
 
     Raises:
         StorageError: it is missing or can't be read; the line says which and why.
     """
     try:
-        if not is_s3(location):
-            return str(Path(location).stat().st_mtime_ns)
-        bucket, key = _split(location)
-        with _s3_errors(location):
-            return str(_s3().head_object(Bucket=bucket, Key=key)["ETag"]).strip('"')
+        store = _store(location)
+        return store.version(location) if store else str(Path(location).stat().st_mtime_ns)
     except OSError as error:
         raise StorageError(f"{location}: can't be read: {_reason(error)}") from error
 
@@ -197,7 +193,7 @@ def atomic_writer(location: str) -> Iterator[IO[bytes]]:
             try:
                 yield file
                 file.flush()
-                _upload(file.name, location) if remote else _publish(file, location)
+                s3_objects.upload(file.name, location, PART_BYTES) if remote else _publish(file, location)
             finally:
                 Path(file.name).unlink(missing_ok=True)
     except OSError as error:
@@ -212,8 +208,8 @@ def list_files(prefix: str) -> list[Stored]:
     Raises:
         StorageError: the folder or bucket is not there.
     """
-    if is_s3(prefix):
-        found = _list_objects(prefix)
+    if store := _store(prefix):
+        found = _list_objects(store, prefix)
     elif Path(prefix).is_dir():
         found = [
             stored
@@ -245,9 +241,7 @@ def delete(location: str) -> None:
     if not is_s3(location):
         Path(location).unlink(missing_ok=True)
         return
-    bucket, key = _split(location)
-    with _s3_errors(location):
-        _s3().delete_object(Bucket=bucket, Key=key)
+    s3_objects.delete(location)
 
 
 def fetch(location: str, path: Path) -> None:
@@ -269,52 +263,40 @@ def upload(path: Path, location: str) -> None:
     Raises:
         StorageError: it can't be read, or the store refuses.
     """
+    if not is_s3(location):
+        raise StorageError(f"{location}: no object; expected s3://bucket/key")
     try:
-        _upload(str(path), location)
+        s3_objects.upload(str(path), location, PART_BYTES)
     except OSError as error:
         raise StorageError(f"{location}: can't be written: {_reason(error)}") from error
 
 
 def _copy_into(file: IO[bytes], location: str) -> None:
-    if is_s3(location):
-        bucket, key = _split(location)
-        with _s3_errors(location):
-            _s3().download_fileobj(bucket, key, file)
+    if store := _store(location):
+        store.copy_into(file, location)
     else:
         with Path(location).open("rb") as source:
             shutil.copyfileobj(source, file, PART_BYTES)
 
 
-def _get_object(location: str, byte_range: str = "") -> bytes:
-    """Return an object's bytes; a body that breaks off is asked for again, which boto3 itself doesn't do."""
-    from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError
-
-    bucket, key = _split(location)
-    asked = {"Range": byte_range} if byte_range else {}
-    attempt = 1
-    with _s3_errors(location):
-        while True:
-            try:
-                return _s3().get_object(Bucket=bucket, Key=key, **asked)["Body"].read()
-            except (IncompleteReadError, ResponseStreamingError, HTTPClientError):
-                if attempt == _BODY_ATTEMPTS:
-                    raise
-            time.sleep(0.2 * 2**attempt)
-            attempt += 1
+def _list_objects(store: ModuleType, prefix: str) -> list[Stored]:
+    try:
+        return [Stored(*found) for found in store.list_objects(prefix)]
+    except FileNotFoundError as error:
+        raise StorageError(f"{prefix}: can't be read: {_reason(error)}") from error
 
 
-def _list_objects(prefix: str) -> list[Stored]:
-    bucket, key = _split(prefix)
-    if key and not key.endswith("/"):
-        key += "/"
-    with _s3_errors(prefix):
-        pages = _s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
-        return [
-            Stored(f"s3://{bucket}/{entry['Key']}", entry["Size"], str(entry.get("ETag", "")))
-            for page in pages
-            for entry in page.get("Contents", ())
-            if not entry["Key"].endswith("/")
-        ]
+def _store(location: str) -> ModuleType | None:
+    """Return the module that reads a location, None for a local path."""
+    scheme, separator, _ = location.partition("://")
+    if not separator:
+        return None
+    for store in (s3_objects, gcs_objects):
+        if scheme == store.SCHEME:
+            return store
+    raise StorageError(
+        f"{location}: `{scheme}://` is not served; use a local path, s3://bucket/key or gs://bucket/object"
+    )
 
 
 def _publish(file: Any, location: str) -> None:
@@ -326,60 +308,9 @@ def _publish(file: Any, location: str) -> None:
     Path(file.name).replace(location)
 
 
-def _upload(path: str, location: str) -> None:
-    from boto3.s3.transfer import TransferConfig
-
-    bucket, key = _split(location)
-    with _s3_errors(location):
-        _s3().upload_file(path, bucket, key, Config=TransferConfig(multipart_chunksize=PART_BYTES))
-
-
-@functools.cache
-def _client(process_id: int) -> Any:  # noqa: ARG001 - a forked child must not share its parent's connections
-    import boto3
-    from botocore.config import Config
-
-    return boto3.client(
-        "s3",
-        config=Config(
-            retries={"mode": "standard", "max_attempts": 8},
-            connect_timeout=10,
-            read_timeout=60,
-            max_pool_connections=32,
-        ),
-    )
-
-
-def _s3() -> Any:
-    return _client(os.getpid())
-
-
-def _split(location: str) -> tuple[str, str]:
-    bucket, _, key = location.removeprefix("s3://").partition("/")
-    if not bucket:
-        raise StorageError(f"{location}: no bucket; expected s3://bucket/key")
-    return bucket, key
-
-
-@contextlib.contextmanager
-def _s3_errors(location: str) -> Iterator[None]:
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        if code in {"404", "NoSuchKey", "NotFound"}:
-            raise FileNotFoundError(2, "no such object", location) from error
-        raise StorageError(f"{location}: the store answered `{code}`: {_one_line(error)}") from error
-    except (BotoCoreError, Boto3Error) as error:
-        raise StorageError(f"{location}: the store can't be used: {_one_line(error)}") from error
-
-
 def _reason(error: OSError) -> str:
-    return (error.strerror or _one_line(error)).lower()
+    return (error.strerror or " ".join(str(error).split())).lower()
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+# For tests that still ask here.
+_client = s3_objects._client

@@ -1,6 +1,9 @@
 """The shards of a split, mapped into memory when they are first touched.
 
-Each shard's CRC32C is checked once in a process, then; local copies of remote shards are `cache`'s business.
+Each shard's CRC32C is checked once in a process, then. Shards of a local data set are mapped where they lie,
+for good. Of a remote one the copies in the cache are mapped: those that `hold` asked for until `release`, of
+others the few last ones, so that a pass over any number of shards stays inside the cache's limit. Which are
+held when is `block_stream`'s business.
 """
 
 from __future__ import annotations
@@ -8,27 +11,55 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from pathlib import Path
 
 import numpy as np
 
 from engine.input import cache
+from engine.input.fetch import FetchStoppedError
+from engine.input.shard_cache import CacheSettings, Claim, ShardCache
 from records import storage
-from records.manifest import Manifest
+from records.manifest import Manifest, Shard
+
+# A pass touches one shard after the other; the one before may still be read by another thread.
+PASSING_SHARDS = 2
 
 
 class MappedShards:
-    """The shards of a split as (bytes,) uint8 read-only arrays, mapped when they are first touched."""
+    """The shards of a split as (bytes,) uint8 read-only arrays, mapped when they are first touched.
+
+    An array stays valid, and a copy in the cache in use, until the last reference to the array is gone.
+    """
 
     def __init__(
-        self, manifest: Manifest, split: str, *, verify: bool, cache_folder: str | Path | None
+        self,
+        manifest: Manifest,
+        split: str,
+        *,
+        verify: bool,
+        cache_settings: CacheSettings | None = None,
     ) -> None:
+        """Check that local shards are there with the right size; open none.
+
+        Args:
+            manifest: of the data set.
+            split: train, validation or test.
+            verify: check each shard's CRC32C before its first use in this process.
+            cache_settings: for the copies of a remote data set; None: `cache.default_settings()`.
+
+        Raises:
+            ShardError: a local shard is missing or of another size.
+        """
         self._manifest, self._files = manifest, manifest.splits[split].shards
-        self._verify, self._cache_folder = verify, cache_folder
+        self._verify = verify
         self._mapped: dict[int, np.ndarray] = {}
+        self._held: set[int] = set()
         self._locks = [threading.Lock() for _ in self._files]
+        self._change = threading.Lock()
         self._closed = False
-        if not storage.is_s3(manifest.location):
+        self.cache: ShardCache | None = None
+        if storage.is_remote(manifest.location):
+            self.cache = ShardCache(cache_settings or cache.default_settings(), verify=verify)
+        else:
             for file in self._files:
                 cache.local_path(manifest, file)
 
@@ -36,34 +67,128 @@ class MappedShards:
         data = self._mapped.get(shard)
         return self._open(int(shard)) if data is None else data
 
+    @property
+    def size_bytes(self) -> tuple[int, ...]:
+        """Bytes of each shard."""
+        return tuple(file.size_bytes for file in self._files)
+
+    @property
+    def passing_bytes(self) -> int:
+        """Room in the cache that a pass over a split of the data set needs, beside what is held."""
+        sizes = [file.size_bytes for split in self._manifest.splits.values() for file in split.shards]
+        return PASSING_SHARDS * max(sizes, default=0)
+
     def location(self, shard: int) -> str:
         return self._manifest.locate(self._files[shard])
 
     def read_each(self, shard: int, offsets: list[int], count: int) -> np.ndarray:
         """Read `count` bytes at each offset: (len(offsets), count) uint8, untouched by read-ahead."""
-        with self._path(shard).open("rb") as file:
-            parts = [os.pread(file.fileno(), count, offset) for offset in offsets]
+        descriptor = self._descriptor(self._files[shard], verify=False)
+        try:
+            parts = [os.pread(descriptor, count, offset) for offset in offsets]
+        finally:
+            os.close(descriptor)
         return np.frombuffer(b"".join(parts), np.uint8).reshape(len(offsets), count)
 
+    def hold(self, shard: int, wait_s: float) -> Claim | None:
+        """Begin to fetch a shard of a remote data set and keep it until `release`.
+
+        Args:
+            shard: number of the shard.
+            wait_s: how long to wait for room in the cache.
+
+        Returns:
+            What `finish_hold` must be called with; None: the shard is mapped already.
+
+        Raises:
+            CacheFullError: there was no room in that time.
+            StorageError: the cache can't be written.
+        """
+        file = self._files[shard]
+        with self._change:
+            if shard in self._mapped or not file.size_bytes or self.cache is None:
+                self._held.add(shard)
+                return None
+        claim = self.cache.claim(self.location(shard), file, wait_s=wait_s, give_way=self._drop_oldest)
+        with self._change:
+            self._held.add(shard)
+        return claim
+
+    def finish_hold(self, shard: int, claim: Claim) -> None:
+        """Wait until a shard is whole, and map it.
+
+        Raises:
+            ShardError: it isn't the manifest's.
+            StorageError: it can't be fetched, or the claim was stopped.
+        """
+        descriptor = claim.finish()
+        try:
+            self._keep(shard, _map(descriptor))
+        finally:
+            os.close(descriptor)
+
+    def release(self, shard: int) -> None:
+        """Let go of a held shard; arrays that were taken before stay valid."""
+        with self._change:
+            self._held.discard(shard)
+            self._mapped.pop(shard, None)
+
     def close(self) -> None:
-        self._closed = True
-        self._mapped.clear()
+        """Let go of all shards; arrays that were taken before stay valid."""
+        with self._change:
+            self._closed = True
+            self._mapped.clear()
+            self._held.clear()
 
     def _open(self, shard: int) -> np.ndarray:
         if self._closed:
             raise ValueError("the reader is closed")
         with self._locks[shard]:
-            if shard not in self._mapped:
-                path = self._path(shard)
-                if self._verify:
-                    cache.check_once(path, self._files[shard])
-                self._mapped[shard] = _map(path)
-            return self._mapped[shard]
+            data = self._mapped.get(shard)
+            if data is None:
+                if self.cache:
+                    self._trim(PASSING_SHARDS - 1)
+                data = self._map(shard)
+                self._keep(shard, data)
+            return data
 
-    def _path(self, shard: int) -> Path:
-        return cache.local_path(self._manifest, self._files[shard], self._cache_folder)
+    def _map(self, shard: int) -> np.ndarray:
+        if not self._files[shard].size_bytes:
+            return np.empty(0, np.uint8)
+        descriptor = self._descriptor(self._files[shard], verify=self._verify)
+        try:
+            return _map(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _descriptor(self, file: Shard, *, verify: bool) -> int:
+        if self.cache:
+            return self.cache.open(self._manifest.locate(file), file, give_way=self._drop_oldest)
+        path = cache.local_path(self._manifest, file)
+        if verify:
+            cache.check_once(path, file)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _keep(self, shard: int, data: np.ndarray) -> None:
+        with self._change:
+            if self._closed:
+                raise FetchStoppedError(f"{self.location(shard)}: the reader is closed")
+            self._mapped[shard] = data
+
+    def _drop_oldest(self) -> bool:
+        """Let go of the first one mapped of the shards that nobody holds; tell whether there was one."""
+        with self._change:
+            passed = next((shard for shard in self._mapped if shard not in self._held), None)
+            return passed is not None and self._mapped.pop(passed) is not None
+
+    def _trim(self, shards: int) -> None:
+        """Let go of all but the last few of the shards that nobody holds."""
+        with self._change:
+            loose = [shard for shard in self._mapped if shard not in self._held]
+            for shard in loose[: max(0, len(loose) - shards)]:
+                del self._mapped[shard]
 
 
-def _map(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+def _map(descriptor: int) -> np.ndarray:
+    """Map a file: (bytes,) uint8, read-only. The mapping keeps its locks by a descriptor of its own."""
+    return np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)

@@ -1,4 +1,4 @@
-"""The hand-over to tf.data: training batches in the epoch's order, evaluation batches, and the second reader.
+"""The hand-over to tf.data: training batches in the epoch's order, and evaluation batches.
 
 The batches of training and evaluation are gathered by `reader` inside the data set's own threads and given to
 TensorFlow without a copy, in memory of the reader's pools (`buffers`).
@@ -20,6 +20,7 @@ from engine.input import transforms
 from engine.input.buffers import Buffers
 from engine.input.order import EpochOrder, Part, Token
 from engine.input.reader import ShardReader
+from engine.input.streamed_passes import StreamedPasses
 from engine.input.tfrecord_reader import record_parser, tfrecord_batches  # noqa: F401 - until callers moved
 from records.errors import RunError
 from records.labels import FINDINGS
@@ -67,12 +68,12 @@ def training_batches(
     start = _checked(start or Token(order.seed, 0, 0), order, steps, global_batch)
     own = part.slice(order.batch_records(global_batch))
     first = start.epoch * steps + start.step
-    stream = _block_stream(reader, order, global_batch, first)
+    passes = StreamedPasses(reader, order, global_batch, first) if reader.is_remote else None
 
-    def gather(number: int, buffers: Buffers) -> Arrays:
+    def gather(number: int, buffers: Buffers, pass_number: int = 0) -> Arrays:
         epoch, step = divmod(number, steps)
         rows, repeats = order.batch(epoch, step, global_batch, part)
-        with stream.batch(number) if stream else contextlib.nullcontext():
+        with passes.batch(pass_number, number) if passes else contextlib.nullcontext():
             images, labels = reader.gather(rows, buffers.take(len(rows)))
         if augment is None:
             return images, labels
@@ -80,7 +81,10 @@ def training_batches(
 
     records = own.stop - own.start
     specs = _specs(reader, records, (transforms.NUMBERS,) if augment else ())
-    batches = _gathered(reader, tf.data.Dataset.counter(first), gather, records, specs, threads)
+    numbers = tf.data.Dataset.counter(first)
+    if passes:
+        numbers = _with_pass(numbers, passes.begin)
+    batches = _gathered(reader, numbers, gather, records, specs, threads)
     if augment:
         batches = batches.map(_as_inputs)
     return batches.prefetch(prefetch)
@@ -165,10 +169,6 @@ def faults_raised(reader: ShardReader) -> Iterator[None]:
         raise reader.fault from None
 
 
-def _block_stream(reader, order, global_batch, first):
-    return None
-
-
 def _checked(token: Token, order: EpochOrder, steps: int, global_batch: int) -> Token:
     if token.seed != order.seed or token.epoch < 0 or not 0 <= token.step <= steps:
         raise RunError(
@@ -188,6 +188,16 @@ def _specs(reader: ShardReader, records: int | None, between: tuple[int, ...]) -
     )
 
 
+def _with_pass(numbers: tf.data.Dataset, begin: Callable[[], np.ndarray]) -> tf.data.Dataset:
+    """Put what `begin` returns, called anew whenever an iteration starts, behind each number."""
+
+    def one_pass(_: tf.Tensor) -> tf.data.Dataset:
+        pass_number = tf.ensure_shape(tf.numpy_function(begin, [], tf.int64), ())
+        return numbers.map(lambda number: (number, pass_number))
+
+    return tf.data.Dataset.from_tensors(0).flat_map(one_pass)
+
+
 def _as_inputs(
     images: tf.Tensor, drawn: tf.Tensor, labels: tf.Tensor
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
@@ -197,21 +207,26 @@ def _as_inputs(
 def _gathered(
     reader: ShardReader,
     numbers: tf.data.Dataset,
-    gather: Callable[[int, Buffers], Arrays],
+    gather: Callable[..., Arrays],
     most: int,
     specs: tuple[tf.TensorSpec, ...],
     threads: int | None,
 ) -> tf.data.Dataset:
-    """Turn batch numbers into batches of at most `most` records, as `specs` describe them."""
+    """Turn numbers into batches of at most `most` records, as `specs` describe them.
+
+    `gather` takes a batch's number, the memory for it, and whatever else `numbers` give.
+    """
     # TensorFlow keeps the function below, and all that it names, for the life of the process: the memory is
     # the reader's, shared by its data sets and freed when it closes.
     buffers = reader.buffers(most)
     count = threads or input_threads.default_threads(reader.manifest)
 
-    def load(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        arrays = tf.numpy_function(
-            lambda value: gather(int(value), buffers), [number], [spec.dtype for spec in specs]
-        )
+    # Outside of `load`, whose own functions TensorFlow would rewrite and run slower.
+    def call(number: np.ndarray, *others: np.ndarray) -> Arrays:
+        return gather(int(number), buffers, *others)
+
+    def load(*numbers: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        arrays = tf.numpy_function(call, numbers, [spec.dtype for spec in specs])
         return tuple(tf.ensure_shape(array, spec.shape) for array, spec in zip(arrays, specs, strict=True))
 
     batches = numbers.map(load, num_parallel_calls=count, deterministic=True)

@@ -8,7 +8,8 @@ Shapes: N = records in the split, B = records asked for, S = stored side in pixe
 
 from __future__ import annotations
 
-from pathlib import Path
+import contextlib
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +18,8 @@ import numpy as np
 from engine.input import decode
 from engine.input.buffers import Buffers
 from engine.input.mapped_shards import MappedShards
-from records import example, index
+from engine.input.shard_cache import CacheSettings
+from records import example, index, storage
 from records.errors import CxrError, ManifestError, RecordError, ShardError
 from records.labels import FINDINGS
 from records.manifest import Manifest, Shard, read_checked
@@ -33,6 +35,7 @@ class ShardReader:
         split: train, validation or test.
         image_shape: (S, S, C).
         shard_sizes: records in each shard.
+        shards: the split's, mapped.
         fault: the first error that `gather` raised; tf.data hides its type from whoever iterates.
     """
 
@@ -42,7 +45,7 @@ class ShardReader:
         split: str,
         *,
         verify: bool = True,
-        cache_folder: str | Path | None = None,
+        cache_settings: CacheSettings | None = None,
     ) -> None:
         """Read and check the split's index; shards are opened when they are first touched.
 
@@ -50,7 +53,7 @@ class ShardReader:
             manifest: of the data set.
             split: train, validation or test.
             verify: check each shard's CRC32C before its first use in this process.
-            cache_folder: for downloads of a remote data set; None: the user's cache folder.
+            cache_settings: for the copies of a remote data set's shards; None: the user's cache.
 
         Raises:
             ManifestError: no such split, or the manifest doesn't describe its images.
@@ -65,9 +68,10 @@ class ShardReader:
         self.shard_sizes = tuple(shard.records for shard in manifest.splits[split].shards)
         self.fault: CxrError | None = None
         self._rows = _read_index(manifest, split, self.image_shape)
-        self._shards = MappedShards(manifest, split, verify=verify, cache_folder=cache_folder)
+        self.shards = MappedShards(manifest, split, verify=verify, cache_settings=cache_settings)
         self._raw = manifest.image["encoding"] == "raw"
         self._buffers: dict[int, Buffers] = {}
+        self._closing = contextlib.ExitStack()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -80,9 +84,19 @@ class ShardReader:
     ) -> None:
         self.close()
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the data set lies in an object store."""
+        return storage.is_remote(self.manifest.location)
+
+    def close_before(self, close: Callable[[], None]) -> None:
+        """Have something that reads through this reader closed before the reader is."""
+        self._closing.callback(close)
+
     def close(self) -> None:
         """Let go of the shards and of the idle buffers; batches handed out before stay valid."""
-        self._shards.close()
+        self._closing.close()
+        self.shards.close()
         for buffers in self._buffers.values():
             buffers.close()
 
@@ -125,7 +139,7 @@ class ShardReader:
         records = []
         for row in self._rows[rows]:
             start = int(row["payload_offset"])
-            payload = self._shards[row["shard"]][start : start + int(row["payload_bytes"])]
+            payload = self.shards[row["shard"]][start : start + int(row["payload_bytes"])]
             records.append(self._parse(payload.tobytes(), row))
         return records
 
@@ -150,10 +164,10 @@ class ShardReader:
             if not len(rows):
                 continue
             offsets = self._rows["labels_offset"][rows].tolist()
-            labels[rows] = self._shards.read_each(shard, offsets, len(FINDINGS))
+            labels[rows] = self.shards.read_each(shard, offsets, len(FINDINGS))
             if labels[rows].max(initial=0) > 1:
                 raise ShardError(
-                    f"{self._shards.location(shard)}: no labels where the index says; "
+                    f"{self.shards.location(shard)}: no labels where the index says; "
                     "the shard is damaged or stale: run the conversion again with --resume"
                 )
         return labels
@@ -166,23 +180,23 @@ class ShardReader:
             *(rows[key].tolist() for key in ("shard", "image_offset", "labels_offset")), strict=True
         )
         for number, (shard, image, label) in enumerate(positions):
-            data = self._shards[shard]
+            data = self.shards[shard]
             flat[number] = data[image : image + flat.shape[1]]
             labels[number] = data[label : label + len(FINDINGS)]
 
     def _copy_decoded(self, rows: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
-        for number, row in enumerate(rows):
-            data, start = self._shards[row["shard"]], int(row["image_offset"])
-            picture = decode.to_pixels(data[start : start + int(row["image_bytes"])], self.image_shape[2])
-            if picture is None or picture.shape != self.image_shape:
-                found = "undecodable" if picture is None else f"of shape {picture.shape}"
-                record = self._record_name(row)
+        positions = zip(
+            *(rows[key].tolist() for key in ("shard", "image_offset", "image_bytes", "labels_offset")),
+            strict=True,
+        )
+        for number, (shard, image, image_bytes, label) in enumerate(positions):
+            data = self.shards[shard]
+            try:
+                decode.into(data[image : image + image_bytes], images[number])
+            except RecordError as error:
                 raise RecordError(
-                    f"{record}: the picture is {found}; expected {self.image_shape}: "
-                    "run the conversion again with --resume"
-                )
-            images[number] = picture
-            label = int(row["labels_offset"])
+                    f"{self._record_name(rows[number])}: {error}: run the conversion again with --resume"
+                ) from error
             labels[number] = data[label : label + len(FINDINGS)]
 
     def _parse(self, payload: bytes, row: Any) -> example.Record:
@@ -194,7 +208,7 @@ class ShardReader:
             ) from error
 
     def _record_name(self, row: Any) -> str:
-        return f"{self._shards.location(row['shard'])}: the record at byte {row['payload_offset']}"
+        return f"{self.shards.location(row['shard'])}: the record at byte {row['payload_offset']}"
 
 
 def image_shape(manifest: Manifest) -> tuple[int, int, int]:

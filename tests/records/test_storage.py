@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from records import storage
+from records import s3_objects, storage
 from records.errors import StorageError
 
 
@@ -147,12 +147,12 @@ def test_a_list_goes_beyond_one_page(s3: str, monkeypatch: pytest.MonkeyPatch) -
     # A real server's page holds a thousand objects.
     objects = 1003 if os.environ.get("S3_TEST_ENDPOINT") else 7
     for number in range(objects):
-        storage._s3().put_object(Bucket=s3.removeprefix("s3://"), Key=f"many/{number:04d}", Body=b"")
+        s3_objects.client().put_object(Bucket=s3.removeprefix("s3://"), Key=f"many/{number:04d}", Body=b"")
     assert listed(f"{s3}/many") == [f"{s3}/many/{number:04d}" for number in range(objects)]
 
 
 def test_the_marker_of_an_empty_folder_is_no_file(s3: str) -> None:
-    storage._s3().put_object(Bucket=s3.removeprefix("s3://"), Key="folder/", Body=b"")
+    s3_objects.client().put_object(Bucket=s3.removeprefix("s3://"), Key="folder/", Body=b"")
     assert listed(s3) == []
 
 
@@ -254,7 +254,7 @@ def test_a_server_that_does_not_answer_is_an_error_of_one_line(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    storage._client.cache_clear()
+    s3_objects._client.cache_clear()
     monkeypatch.setattr("time.sleep", lambda _: None)
     with pytest.raises(StorageError, match="key: the store can't be used: ") as caught:
         storage.read_bytes(f"{s3}/key")
@@ -265,7 +265,7 @@ def test_wrong_credentials_are_an_error_and_not_an_absence(s3: str, monkeypatch:
     from botocore.exceptions import ClientError
 
     refused = ClientError({"Error": {"Code": "403", "Message": "Forbidden"}}, "HeadObject")
-    monkeypatch.setattr(storage._s3(), "head_object", Mock(side_effect=refused))
+    monkeypatch.setattr(s3_objects.client(), "head_object", Mock(side_effect=refused))
     with pytest.raises(StorageError, match=r"key: the store answered `403`: .*Forbidden"):
         storage.exists(f"{s3}/key")
 
@@ -311,13 +311,13 @@ def test_an_object_is_read_by_as_many_requests_as_its_buffer_asks_for(
     data = os.urandom(1000)
     storage.write_bytes(f"{s3}/file", data)
     requests: list[str] = []
-    get_object = storage._s3().get_object
+    get_object = s3_objects.client().get_object
 
     def counted(**asked: str):
         requests.append(asked["Range"])
         return get_object(**asked)
 
-    monkeypatch.setattr(storage._s3(), "get_object", counted)
+    monkeypatch.setattr(s3_objects.client(), "get_object", counted)
     with storage.open_binary(f"{s3}/file", 400) as file:
         assert b"".join(iter(lambda: file.read(50), b"")) == data
     assert requests == ["bytes=0-399", "bytes=400-799", "bytes=800-999"]
@@ -328,8 +328,8 @@ def test_a_range_whose_body_breaks_off_is_asked_for_again(s3: str, monkeypatch: 
 
     storage.write_bytes(f"{s3}/file", b"0123456789")
     broken = {"Body": Mock(read=Mock(side_effect=ResponseStreamingError(error="cut")))}
-    answers = [broken, broken, storage._s3().get_object(Bucket=s3[5:], Key="file", Range="bytes=2-4")]
-    monkeypatch.setattr(storage._s3(), "get_object", Mock(side_effect=answers))
+    answers = [broken, broken, s3_objects.client().get_object(Bucket=s3[5:], Key="file", Range="bytes=2-4")]
+    monkeypatch.setattr(s3_objects.client(), "get_object", Mock(side_effect=answers))
     monkeypatch.setattr("time.sleep", lambda _: None)
     assert storage.read_range(f"{s3}/file", 2, 3) == b"234"
 

@@ -1,4 +1,4 @@
-"""Random access to records, the checks that guard it, and the local copies of remote shards."""
+"""Random access to records, and the checks that guard it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.input import cache
+from engine.input import fetch, shard_check
 from engine.input.reader import ShardReader
+from engine.input.shard_cache import CacheSettings
 from records import example, index, manifest, storage, tfrecord
-from records.errors import ManifestError, RecordError, ShardError, StorageError
+from records.errors import ManifestError, RecordError, ShardError
 
 ROWS = np.array([19, 0, 7, 7, 13])
 
@@ -128,8 +129,10 @@ def test_checking_can_be_turned_off(data_set) -> None:
 
 
 def test_many_threads_and_readers_check_each_shard_once(data_set, monkeypatch) -> None:
-    checked, check = [], cache.check
-    monkeypatch.setattr(cache, "check", lambda path, file: (checked.append(file.path), check(path, file)))
+    checked, check = [], shard_check.check
+    monkeypatch.setattr(
+        shard_check, "check", lambda path, file: (checked.append(file.path), check(path, file))
+    )
     start = threading.Barrier(8)
 
     def touch(reader: ShardReader) -> None:
@@ -227,47 +230,30 @@ def test_a_closed_reader_says_so_and_its_batches_stay(data_set) -> None:
     assert np.array_equal(images, before)
 
 
-def test_remote_shards_are_downloaded_once_and_only_when_touched(
+def test_remote_shards_are_fetched_once_and_only_when_touched(
     s3, tmp_path, write_data_set, monkeypatch
 ) -> None:
     data_set = write_data_set(f"{s3}/sets/one")
-    folder = tmp_path / "cache"
-    fetched, fetch = [], storage.fetch
-    monkeypatch.setattr(storage, "fetch", lambda place, path: (fetched.append(place), fetch(place, path)))
+    settings = CacheSettings(tmp_path / "cache", 1 << 20)
+    fetched, start = [], fetch.shared().start
+    monkeypatch.setattr(
+        fetch.shared(), "start", lambda place, *to: (fetched.append(place), start(place, *to))[1]
+    )
     for _ in range(2):
-        with ShardReader(data_set, "train", cache_folder=folder) as reader:
+        with ShardReader(data_set, "train", cache_settings=settings) as reader:
             images, _ = reader.gather(np.arange(7, 14))
     assert fetched == [f"{s3}/sets/one/train-00001-of-00003.tfrecord"]
     assert np.array_equal(images, [record.pixels() for record in records_in_order(data_set)[7:14]])
-    shard = data_set.splits["train"].shards[1]
-    assert [path.name for path in folder.iterdir()] == [f"{shard.crc32c}-{shard.path}"]
 
 
-def test_a_remote_shard_that_is_not_the_manifests_is_never_cached(s3, tmp_path, write_data_set) -> None:
+def test_the_labels_of_a_remote_split_are_read(s3, tmp_path, write_data_set) -> None:
     data_set = write_data_set(s3)
-    shard = data_set.splits["train"].shards[0]
-    data = storage.read_bytes(data_set.locate(shard))
-    storage.write_bytes(data_set.locate(shard), data[:-1] + b"?")
-    with pytest.raises(ShardError, match="CRC32C"):
-        cache.local_path(data_set, shard, tmp_path)
-    storage.write_bytes(data_set.locate(shard), data[:-1])
-    with pytest.raises(ShardError, match=rf"s3://.*: {len(data) - 1} bytes, the manifest says {len(data)}"):
-        cache.local_path(data_set, shard, tmp_path)
-    storage.delete(data_set.locate(shard))
-    with pytest.raises(ShardError, match=r"s3://.*: missing, but the manifest names it"):
-        cache.local_path(data_set, shard, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    with ShardReader(data_set, "train", cache_settings=CacheSettings(tmp_path, 1 << 20)) as reader:
+        assert np.array_equal(reader.labels(), [record.labels for record in records_in_order(data_set)])
 
 
-def test_a_cache_folder_that_cannot_be_made_is_named(s3, tmp_path, write_data_set) -> None:
-    data_set = write_data_set(s3)
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(StorageError, match="can't be cached there"):
-        cache.local_path(data_set, data_set.splits["train"].shards[0], tmp_path / "file")
-
-
-def test_the_cache_folder_follows_the_users_setting(monkeypatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/some/where")
-    assert cache.default_folder() == Path("/some/where/cxr-engine")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.default_folder() == Path.home() / ".cache" / "cxr-engine"
+def test_a_remote_split_with_an_empty_shard_is_read(s3, tmp_path, write_data_set) -> None:
+    data_set = write_data_set(s3, sizes={"train": (3, 0, 2), "validation": (), "test": ()})
+    with ShardReader(data_set, "train", cache_settings=CacheSettings(tmp_path, 1 << 20)) as reader:
+        assert len(reader.gather(np.arange(5))[0]) == 5
+        assert reader.shards[1].size == 0

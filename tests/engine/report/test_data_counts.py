@@ -187,16 +187,17 @@ def test_a_manifest_that_counts_other_findings_is_refused(data_set: Manifest) ->
 
 
 def test_remote_columns_are_the_local_ones_and_the_shards_are_kept(
-    data_set: Manifest, splits: dict[str, Columns], s3: str, tmp_path: Path
+    data_set: Manifest, splits: dict[str, Columns], s3: str, tmp_path: Path, monkeypatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = Path(data_set.location).parent
     for path in folder.rglob("*.*"):
         storage.write_bytes(f"{s3}/data/{path.relative_to(folder)}", path.read_bytes())
     remote = manifest.load(f"{s3}/data/manifest.json")
     for _ in range(2):
-        there = record_columns.read(remote, tmp_path)
+        there = record_columns.read(remote)
         for name in SPLITS:
             np.testing.assert_array_equal(there[name].labels, splits[name].labels)
-        assert len(list(tmp_path.glob("*.tfrecord"))) == 6
+        assert len(list((tmp_path / "cxr-engine").glob("*.tfrecord"))) == 6
         for shard in remote.splits["train"].shards:
             storage.delete(remote.locate(shard))
