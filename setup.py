@@ -41,7 +41,7 @@ setup(
         "opencv-python-headless>=4.11",
         "PyYAML>=6",
         "xxhash>=3",
-        "obstore>=0.8",
+        "obstore>=0.11",
     ],
     extras_require={
         "engine": ENGINE,

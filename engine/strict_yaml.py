@@ -109,8 +109,10 @@ def _override(values: dict[str, Any], override: str, kind: type) -> None:
     known = typing.get_type_hints(sections[section])
     if key not in known:
         raise ConfigError(f"--set {override}: unknown key `{name}`{_nearest(f'{section}.', key, known)}")
+    if not isinstance(values.setdefault(section, {}), dict):
+        raise ConfigError(f"section `{section}` holds no keys; expected {', '.join(known)}")
     try:
-        values.setdefault(section, {})[key] = yaml.safe_load(text)
+        values[section][key] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"--set {override}: the value is not YAML: {' '.join(str(error).split())}"

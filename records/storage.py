@@ -310,7 +310,3 @@ def _publish(file: Any, location: str) -> None:
 
 def _reason(error: OSError) -> str:
     return (error.strerror or " ".join(str(error).split())).lower()
-
-
-# For tests that still ask here.
-_client = s3_objects._client

@@ -10,7 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from records import storage
+from records import s3_objects
 
 MINIO_DEFAULT_KEY = "minioadmin"
 
@@ -66,14 +66,14 @@ def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[s
 
     for variable, value in s3_server.items():
         monkeypatch.setenv(variable, value)
-    storage._client.cache_clear()
+    s3_objects._client.cache_clear()
     bucket = f"cxr-test-{uuid.uuid4().hex}"
     client = boto3.client("s3")
     client.create_bucket(Bucket=bucket)
     yield f"s3://{bucket}"
     _remove_bucket(client, bucket)
     client.close()
-    storage._client.cache_clear()
+    s3_objects._client.cache_clear()
 
 
 def _s3_environment(endpoint: str, access_key: str, secret_key: str) -> dict[str, str]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from engine import backend
+from engine import config as configs
 from engine.evaluation import tables
+from engine.input.cache import CacheSettings, default_folder
 from engine.training import run_directory
 from engine.training.run_directory import RunDirectory
 from records import manifest, storage
@@ -99,7 +101,9 @@ def _evaluate(directory: RunDirectory, data_set: manifest.Manifest, split: str) 
     from engine.evaluation.predict import predict_split
 
     print(f"predicting the {split} split ...", file=sys.stderr, flush=True)
-    predictions = predict_split(directory.checkpoint_path, data_set, split, BATCH)
+    limit_bytes = configs.load(str(directory.config_path)).input.cache_bytes
+    cached = CacheSettings(default_folder(), limit_bytes)
+    predictions = predict_split(directory.checkpoint_path, data_set, split, BATCH, cached)
     folder = directory.evaluation_path(split)
     tables.write_predictions(folder / PREDICTIONS_NAME, *predictions)
     return tables.summarise(tables.read_predictions(folder / PREDICTIONS_NAME))

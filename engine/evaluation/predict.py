@@ -10,6 +10,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from engine.input.cache import CacheSettings
 from engine.input.reader import ShardReader
 from engine.model import cbam, preprocess  # noqa: F401 - registers the layers that a saved model names
 from engine.model.densenet_cbam import probabilities
@@ -47,10 +48,12 @@ def load_model(path: Path) -> keras.Model:
         raise RunError(f"{path}: can't be loaded as a model: {reason}; train again") from error
 
 
-def predict_split(model_path: Path, data_set: Manifest, split: str, batch: int) -> SplitPredictions:
+def predict_split(
+    model_path: Path, data_set: Manifest, split: str, batch: int, cache_settings: CacheSettings | None = None
+) -> SplitPredictions:
     """Predict each record of a split once."""
     model = load_model(model_path)
-    with ShardReader(data_set, split) as reader:
+    with ShardReader(data_set, split, cache_settings=cache_settings) as reader:
         logits, labels = predict_logits(model, reader, batch)
         image_ids, patient_ids = reader.identities()
     return SplitPredictions(image_ids, patient_ids, probabilities(logits), labels)

@@ -169,7 +169,8 @@ class BlockStream:
         """Wait until a block's turn has come; tell whether to go on."""
         with self._change:
             self._change.wait_for(lambda: self._stopped() or block <= self._last_block + self._ahead)
-            if not self._stopped():
+            # An epoch's last block may lie wholly in what fills no batch; nobody needs it then.
+            if not self._stopped() and block >= self._first_block:
                 self._begun[block] = shards
                 self._holders.update(shards)
             return not self._stopped()
@@ -177,11 +178,18 @@ class BlockStream:
     def _hold(self, block: int, shard: int) -> bool:
         """Begin to fetch a shard as soon as there is room; tell whether to go on."""
         with self._change:
-            if shard in self._taken or shard not in self._holders:
-                return not self._stopped()
-            self._change.wait_for(lambda: self._stopped() or self._fits(shard) or block <= self._last_block)
+            self._change.wait_for(
+                lambda: (
+                    self._stopped()
+                    or self._is_settled(block, shard)
+                    or self._fits(shard)
+                    or block <= self._last_block
+                )
+            )
             if self._stopped():
                 return False
+            if self._is_settled(block, shard):
+                return True
             if not self._fits(shard):
                 raise ConfigError(
                     f"a batch touches {self._last_block - self._first_block + 1} blocks, and "
@@ -189,6 +197,10 @@ class BlockStream:
                 )
             self._taken.add(shard)
         return self._fetch(block, shard)
+
+    def _is_settled(self, block: int, shard: int) -> bool:
+        """Whether a shard has its room, or its block has been let go before it was needed."""
+        return block not in self._begun or shard in self._taken
 
     def _fits(self, shard: int) -> bool:
         taken_bytes = sum(self._size_bytes[taken] for taken in self._taken)

@@ -102,7 +102,12 @@ class CacheFolder:
             if descriptor is not None or self.made_until_ns(file):
                 raise AlreadyThereError(self.copy_path(file))
             self.copy_path(file).unlink(missing_ok=True)  # of another size than its name stands for
-            return self._make(file) if self._make_room(file.size_bytes) else None
+            if not self._make_room(file.size_bytes):
+                return None
+            try:
+                return self._make(file)
+            except FileExistsError:  # left by a killed process, and looked at by another just now
+                raise AlreadyThereError(self.copy_path(file)) from None
 
     def publish(self, file: StoredFile, descriptor: int) -> None:
         """Give a copy that is whole its name; from then on the descriptor is that of any reader."""
@@ -156,17 +161,23 @@ class CacheFolder:
         return descriptor
 
     def _make_room(self, size_bytes: int) -> bool:
-        """Remove what nobody uses, the least recently used first, until so many bytes fit."""
+        """Remove what nobody uses, the least recently used first, until so many bytes fit; else nothing."""
         entries = sorted(self._entries(), key=lambda entry: entry.used_ns)
         left_over = [entry for entry in entries if _HALF_MADE.fullmatch(entry.path.name)]
         used_bytes = sum(entry.size_bytes for entry in entries)
         used_bytes -= sum(entry.size_bytes for entry in left_over if _remove_unused(entry.path))
-        for entry in entries:
-            if used_bytes + size_bytes <= self.limit_bytes:
-                return True
-            if _COPY.fullmatch(entry.path.name) and _remove_unused(entry.path):
-                used_bytes -= entry.size_bytes
-        return used_bytes + size_bytes <= self.limit_bytes
+        with contextlib.ExitStack() as held:
+            victims = []
+            for entry in entries:
+                if used_bytes + size_bytes <= self.limit_bytes:
+                    break
+                if _COPY.fullmatch(entry.path.name) and held.enter_context(_unused(entry.path)):
+                    victims.append(entry.path)
+                    used_bytes -= entry.size_bytes
+            fits = used_bytes + size_bytes <= self.limit_bytes
+            for path in victims if fits else ():
+                path.unlink(missing_ok=True)
+        return fits
 
     def _entries(self) -> Iterator[_Entry]:
         with os.scandir(self.path) as found:
@@ -189,15 +200,22 @@ class CacheFolder:
 
 def _remove_unused(path: Path) -> bool:
     """Remove a file unless somebody holds a lock on it; tell whether it is gone."""
+    with _unused(path) as unused:
+        if unused:
+            path.unlink(missing_ok=True)
+        return unused
+
+
+@contextlib.contextmanager
+def _unused(path: Path) -> Iterator[bool]:
+    """Tell whether nobody holds a lock on a file, and keep others from one while the block runs."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return True
+        yield True
+        return
     try:
-        if not _try(descriptor, fcntl.LOCK_EX):
-            return False
-        path.unlink(missing_ok=True)
-        return True
+        yield _try(descriptor, fcntl.LOCK_EX)
     finally:
         os.close(descriptor)
 

@@ -21,7 +21,6 @@ from engine.input.buffers import Buffers
 from engine.input.order import EpochOrder, Part, Token
 from engine.input.reader import ShardReader
 from engine.input.streamed_passes import StreamedPasses
-from engine.input.tfrecord_reader import record_parser, tfrecord_batches  # noqa: F401 - until callers moved
 from records.errors import RunError
 from records.labels import FINDINGS
 
@@ -34,12 +33,13 @@ def training_batches(
     global_batch: int,
     *,
     start: Token | None = None,
+    epochs: int | None = None,
     part: Part = Part(),  # noqa: B008 - a frozen value
     augment: AugmentConfig | None = None,
     prefetch: int = 2,
     threads: int | None = None,
 ) -> tf.data.Dataset:
-    """Return the endless stream of training batches from a resume token on.
+    """Return the stream of training batches from a resume token on.
 
     Which records make which batch, and how each is to be varied, follows from `order` and `augment` alone,
     whatever the threads. Where the data set is remote, the shards of the coming blocks are fetched meanwhile.
@@ -49,6 +49,7 @@ def training_batches(
         order: of the same split.
         global_batch: records a step, over all devices.
         start: the resume token; None: the first batch of epoch 0.
+        epochs: the stream ends behind so many, counted from epoch 0; None: it is endless.
         part: of each global batch that this stream gives, B records.
         augment: how pictures are varied by `model.augment`; None: no transforms are given.
         prefetch: batches to have ready.
@@ -68,7 +69,8 @@ def training_batches(
     start = _checked(start or Token(order.seed, 0, 0), order, steps, global_batch)
     own = part.slice(order.batch_records(global_batch))
     first = start.epoch * steps + start.step
-    passes = StreamedPasses(reader, order, global_batch, first) if reader.is_remote else None
+    end = None if epochs is None else epochs * steps
+    passes = StreamedPasses(reader, order, global_batch, first, end) if reader.is_remote else None
 
     def gather(number: int, buffers: Buffers, pass_number: int = 0) -> Arrays:
         epoch, step = divmod(number, steps)
@@ -81,7 +83,7 @@ def training_batches(
 
     records = own.stop - own.start
     specs = _specs(reader, records, (transforms.NUMBERS,) if augment else ())
-    numbers = tf.data.Dataset.counter(first)
+    numbers = tf.data.Dataset.counter(first) if end is None else tf.data.Dataset.range(first, end)
     if passes:
         numbers = _with_pass(numbers, passes.begin)
     batches = _gathered(reader, numbers, gather, records, specs, threads)

@@ -183,6 +183,8 @@ class ShardReader:
             data = self.shards[shard]
             flat[number] = data[image : image + flat.shape[1]]
             labels[number] = data[label : label + len(FINDINGS)]
+            # Kept until the next shard is opened, it would hold room in the cache that others wait for.
+            del data
 
     def _copy_decoded(self, rows: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
         positions = zip(
@@ -198,6 +200,7 @@ class ShardReader:
                     f"{self._record_name(rows[number])}: {error}: run the conversion again with --resume"
                 ) from error
             labels[number] = data[label : label + len(FINDINGS)]
+            del data  # as above
 
     def _parse(self, payload: bytes, row: Any) -> example.Record:
         try:

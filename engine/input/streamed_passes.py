@@ -26,7 +26,14 @@ class StreamedPasses:
     built. Closing the reader ends it.
     """
 
-    def __init__(self, reader: ShardReader, order: EpochOrder, global_batch: int, first_batch: int) -> None:
+    def __init__(
+        self,
+        reader: ShardReader,
+        order: EpochOrder,
+        global_batch: int,
+        first_batch: int,
+        end_batch: int | None = None,
+    ) -> None:
         """Begin to fetch.
 
         Args:
@@ -34,12 +41,13 @@ class StreamedPasses:
             order: of the same split.
             global_batch: records a step, over all devices.
             first_batch: the run's batches are counted through its epochs, from 0; this one comes first.
+            end_batch: the first one that doesn't come any more; None: there is no end.
 
         Raises:
             ConfigError: the blocks don't fit into the cache.
         """
         self._reader, self._order, self._global_batch = reader, order, global_batch
-        self._first_batch = first_batch
+        self._first_batch, self._end_batch = first_batch, end_batch
         self._steps = order.steps_per_epoch(global_batch)
         self._lock = threading.Lock()
         self._pass, self._begun = 0, False
@@ -84,9 +92,12 @@ class StreamedPasses:
     def _new_stream(self) -> BlockStream:
         first_block = self._span(self._first_batch)[0]
         per_epoch = self._order.blocks_per_epoch
+        end_block = None if self._end_batch is None else self._span(self._end_batch - 1)[1] + 1
 
         def blocks() -> Iterator[tuple[int, ...]]:
             for number in itertools.count(first_block):
+                if end_block is not None and number >= end_block:
+                    return
                 epoch, block = divmod(number, per_epoch)
                 yield self._order.blocks(epoch)[block]
 

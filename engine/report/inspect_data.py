@@ -171,7 +171,7 @@ def _candidates(data_set: Manifest, split: str, rows: np.ndarray) -> np.ndarray:
     """Return (C,) positions, evenly spread over the split."""
     positions = np.arange(len(rows))
     shards = len(data_set.splits[split].shards)
-    if storage.is_s3(data_set.location) and shards > MAX_REMOTE_SHARDS:
+    if storage.is_remote(data_set.location) and shards > MAX_REMOTE_SHARDS:
         looked_into = np.linspace(0, shards - 1, MAX_REMOTE_SHARDS).astype(int)
         positions = positions[np.isin(rows["shard"], looked_into)]
     evenly = np.linspace(0, len(positions) - 1, min(len(positions), MAX_CANDIDATES)).astype(int)

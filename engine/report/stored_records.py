@@ -95,7 +95,7 @@ def read_parts(location: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
     Raises:
         ShardError: the shard is missing, or ends before the last span does.
     """
-    parts = _read_remote(location, spans) if storage.is_s3(location) else _read_local(location, spans)
+    parts = _read_remote(location, spans) if storage.is_remote(location) else _read_local(location, spans)
     if any(len(part) != size for part, (_, size) in zip(parts, spans, strict=True)):
         raise ShardError(
             f"{location}: ends before its last record; it is truncated: "

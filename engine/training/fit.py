@@ -47,7 +47,7 @@ def fit(
     start = time.monotonic()
     keras.utils.set_random_seed(config.train.seed)
     keras.config.set_dtype_policy(config.train.precision)
-    cached = cache.CacheSettings(cache.default_folder(), config.input.cache_bytes)
+    cached = cache_settings(config)
     with (
         reader.ShardReader(data_set, "train", cache_settings=cached) as training,
         reader.ShardReader(data_set, "validation", cache_settings=cached) as validation,
@@ -55,11 +55,12 @@ def fit(
         prevalence = training_prevalence(data_set.splits["train"])
         # They lie in every shard, so those of a remote data set are read only where they are needed.
         labels = training.labels() if config.input.oversampled_findings else np.empty((0, len(FINDINGS)))
+        records = epoch_order(config, data_set, labels)
+        # Before the model: a remote data set's first block comes in while that is built.
+        batches = training_batches(config, data_set, training, records)
         judged = build(config, data_set)
         model = with_augmentation(judged) if config.augment.is_on else judged
         compile_model(model, config, prevalence)
-        records = epoch_order(config, data_set, labels)
-        batches = training_batches(config, data_set, training, records)
         on_start()
         directory.update(parameters=model.count_params(), device=device_name())
         steps, batch = records.steps_per_epoch(config.train.global_batch), config.train.global_batch
@@ -80,6 +81,11 @@ def fit(
                 ],
             )
     directory.update(seconds=round(time.monotonic() - start, 1))
+
+
+def cache_settings(config: configs.Config) -> cache.CacheSettings:
+    """Return where copies of remote shards lie, and how much room they may take."""
+    return cache.CacheSettings(cache.default_folder(), config.input.cache_bytes)
 
 
 def build(config: configs.Config, data_set: Manifest) -> keras.Model:
@@ -147,7 +153,9 @@ def training_batches(
     batch, prefetch = config.train.global_batch, config.input.prefetch_batches
     augment = config.augment if config.augment.is_on else None
     if config.input.reader == "index":
-        batches = pipeline.training_batches(training, records, batch, augment=augment, prefetch=prefetch)
+        batches = pipeline.training_batches(
+            training, records, batch, epochs=config.train.epochs, augment=augment, prefetch=prefetch
+        )
     else:
         from_s3 = config.input.reader == "tfio"
         batches = tfrecord_reader.training_batches(
@@ -157,6 +165,7 @@ def training_batches(
             shuffle_buffer=config.input.shuffle_buffer_records,
             augment=augment,
             prefetch=prefetch,
+            cache_settings=cache_settings(config),
             serialized=tfio_reader.serialized_records(data_set, "train") if from_s3 else None,
         )
     if config.input.prefetch_to_device and len(tf.config.list_physical_devices("GPU")) == 1:

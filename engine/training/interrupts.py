@@ -1,18 +1,20 @@
 """Leaving a run on Ctrl-C, SIGTERM or SIGHUP without raising inside TensorFlow.
 
-Python calls a signal's handler wherever its main thread happens to be. An exception raised there while
-TensorFlow's C++ calls back into Python is lost, or aborts the process. So the handler only takes a note, at
-which the run looks between its steps; a second signal, or one before there is a step to wait for, ends the
-process there and then.
+Python calls a signal's handler in its main thread, wherever that happens to be, and not at all while it waits
+inside TensorFlow for a batch. An exception raised there while TensorFlow's C++ calls back into Python is
+lost, or aborts the process. So a thread of its own takes the signals and only notes the first one; the run
+looks at the note between its steps. A second signal, or one before there is a step to wait for, ends the
+process.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
+import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -33,12 +35,25 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._read, self._write = socket.socketpair()
+        self._write.setblocking(False)
+        self._thread = threading.Thread(target=self._listen, name="interrupts", daemon=True)
+        self._thread.start()
+        # Written to by the kernel's call itself, whatever the main thread does; see `signal.set_wakeup_fd`.
+        self._wakeup_before = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        for number in SIGNALS:
+            # What is ignored, as SIGHUP under `nohup`, stays so.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, lambda *_: None)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        self._write.close()
+        self._thread.join()
+        self._read.close()
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if a signal came; call it between steps, where that is safe."""
@@ -46,11 +61,15 @@ class Interrupts:
         if self._asked:
             raise KeyboardInterrupt
 
-    def _note(self, signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal's form
+    def _listen(self) -> None:
+        while number := self._read.recv(1):
+            if number[0] in self._before:
+                self._note()
+
+    def _note(self) -> None:
         if self._asked or not self._waits:
             self._leave()
             sys.stderr.flush()
             os._exit(EXIT_CODE)
         self._asked = True
-        # The handler may have interrupted a print: `os.write` has no lock to wait for.
-        os.write(2, b"stopping after this step; once more: at once\n")
+        print("stopping after this step; once more: at once", file=sys.stderr, flush=True)

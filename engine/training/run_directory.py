@@ -236,7 +236,7 @@ def _json(values: dict[str, Any]) -> bytes:
 
 
 def _absolute(location: str) -> str:
-    return location if storage.is_s3(location) else str(Path(location).resolve())
+    return location if storage.is_remote(location) else str(Path(location).resolve())
 
 
 def _git_commit() -> str | None:

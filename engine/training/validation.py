@@ -70,10 +70,11 @@ def predict_logits(
         logits: (N, 14) float32.
         labels: (N, 14) uint8.
     """
-    logits = []
+    logits, labels = [], []
     with faults_raised(reader):
-        for images, _ in evaluation_batches(reader, batch):
+        for images, found in evaluation_batches(reader, batch):
             logits.append(model.predict_on_batch(images))
+            labels.append(found.numpy().astype(np.uint8))
             if check:
                 check()
-    return np.concatenate(logits), reader.labels()
+    return np.concatenate(logits), np.concatenate(labels)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from watching import bytes_in, wait_until
 
 from engine.input import shard_cache
 from engine.input.block_stream import BlockStream
@@ -79,17 +80,6 @@ def stream_of(reader: ShardReader, **settings: int) -> BlockStream:
 
 def mapped(reader: ShardReader) -> set[int]:
     return set(reader.shards._mapped)
-
-
-def bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline_s = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline_s, "it never came to that"
-        time.sleep(0.005)
 
 
 def block_sets(count: int) -> list[set[int]]:

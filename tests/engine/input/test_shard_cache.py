@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from watching import bytes_in, wait_until
 
 from engine.input import shard_cache, shard_check
 from engine.input.shard_cache import CacheFullError, CacheSettings, ShardCache
@@ -63,16 +64,6 @@ def cached(folder: Path) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
-def bytes_in(folder: Path) -> int:
-    total = 0
-    for path in folder.glob("*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
-    return total
-
-
 @pytest.fixture
 def most_bytes(folder: Path) -> Iterator[Callable[[], int]]:
     """A function that returns the most bytes that the cache folder was seen to hold so far."""
@@ -98,13 +89,6 @@ def start(data_set: manifest.Manifest, folder: Path, size_bytes: int, *stay: str
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline_s = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline_s, "it never came to that"
-        time.sleep(0.005)
 
 
 def test_a_shard_is_fetched_once_and_found_from_then_on(cache, remote_set, folder, proxy) -> None:

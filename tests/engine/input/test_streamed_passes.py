@@ -116,3 +116,28 @@ def test_repeats_stream_with_their_records(local_set, remote_set, settings) -> N
             order = EpochOrder(reader.shard_sizes, 4, 2, repeats.astype(np.uint8))
             found.append(take(training_batches(reader, order, 5), 15))
     assert found[0] == found[1]
+
+
+def test_a_block_that_no_batch_needs_takes_no_room(s3, tmp_path, write_data_set) -> None:
+    # 30 records in batches of 8: an epoch's last six are left out, and may be a whole block.
+    data_set = write_data_set(f"{s3}/five", sizes={**SIZES, "train": (6,) * 5})
+    largest = max(shard.size_bytes for shard in data_set.splits["train"].shards)
+    cached = CacheSettings(tmp_path / "cache", 4 * largest)
+    with ShardReader(data_set, "train", cache_settings=cached) as reader, faults_raised(reader):
+        order = EpochOrder(reader.shard_sizes, 4, 1)
+        assert len(take(training_batches(reader, order, 8, epochs=6), 99)) == 6 * 3
+
+
+def test_a_stream_of_some_epochs_ends(local_set, remote_set, settings) -> None:
+    for data_set, cached in ((local_set, None), (remote_set, settings)):
+        with ShardReader(data_set, "train", cache_settings=cached) as reader:
+            batches = training_batches(reader, order_of(reader), 5, start=Token(4, 1, 7), epochs=3)
+            assert len(take(batches, 99)) == 2 * 9 - 7
+
+
+def test_many_threads_pass_over_small_shards_in_a_small_cache(s3, tmp_path, write_data_set) -> None:
+    data_set = write_data_set(f"{s3}/small", sizes={**SIZES, "test": (2,) * 24})
+    largest = max(shard.size_bytes for shard in data_set.splits["test"].shards)
+    cached = CacheSettings(tmp_path / "cache", 2 * largest)
+    with ShardReader(data_set, "test", cache_settings=cached) as reader, faults_raised(reader):
+        assert len(take(evaluation_batches(reader, 16, threads=4), 99)) == 3

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -13,13 +14,15 @@ from engine.training.interrupts import SIGNALS, Interrupts
 
 # Ends by the handler itself, so it needs a process of its own.
 TWICE = """
-import os, signal, sys
+import os, signal, sys, time
 from engine.training.interrupts import Interrupts
 with Interrupts(lambda: print("left", flush=True)) as interrupts:
     {before}
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(1)
     print("goes on", flush=True)
     os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(10)
     print("never")
 """
 
@@ -28,13 +31,20 @@ def refuse() -> None:
     raise AssertionError("left")
 
 
+def until_raised(interrupts: Interrupts) -> None:
+    deadline_s = time.monotonic() + 10
+    while time.monotonic() < deadline_s:
+        interrupts.check()
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_raised_between_steps_and_not_before(number: signal.Signals, capfd) -> None:
     with Interrupts(refuse) as interrupts:
         interrupts.check()
         os.kill(os.getpid(), number)
         with pytest.raises(KeyboardInterrupt):
-            interrupts.check()
+            until_raised(interrupts)
     assert capfd.readouterr().err == "stopping after this step; once more: at once\n"
 
 
@@ -52,3 +62,32 @@ def test_a_second_signal_or_one_before_the_first_step_ends_the_process(before: s
     program = TWICE.format(before=before)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (130, printed)
+
+
+def test_signals_are_heard_while_the_main_thread_is_inside_a_c_library() -> None:
+    # `ctypes.PyDLL` keeps the interpreter's lock, so this releases it as TensorFlow does and runs no handler.
+    program = (
+        "import ctypes, os, signal, subprocess, sys\n"
+        "from engine.training.interrupts import Interrupts\n"
+        "with Interrupts(lambda: print('left', flush=True)) as interrupts:\n"
+        "    interrupts.check()\n"
+        "    kill = f'sleep 0.5; kill {os.getpid()}; sleep 0.5; kill {os.getpid()}'\n"
+        "    subprocess.Popen(['sh', '-c', kill])\n"
+        "    for _ in range(3): ctypes.CDLL(None).poll(None, 0, 20_000)\n"
+    )
+    start_s = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "left\n")
+    assert time.monotonic() - start_s < 15
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts(refuse) as interrupts:
+            interrupts.check()
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.1)
+            interrupts.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
