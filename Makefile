@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
-# Other projects' writers, for `make bench-convert`, in environments of their own.
+# Other projects' writers and readers, for the benchmarks, in environments of their own.
 PEERS := .venv-peers
 PEER_PYTHON ?= $(PYTHON)
+MINIO ?= minio
 # TensorFlow 2.17 with tensorflow-io, for `input.reader: tfio` and its tests.
 TFIO := .venv-tfio
 TFIO_BASE ?= $(PYTHON)
@@ -13,7 +14,7 @@ PEER_LISTS := $(wildcard tests/benchmarks/peers/*.txt)
 PEERS_READY := $(PEER_LISTS:tests/benchmarks/peers/%.txt=$(PEERS)/%/.ready)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-convert rehearsal real-images clean-demo prism flink-job-server tfio-environment
+.PHONY: help setup demo test check bench bench-input bench-input-storage bench-convert rehearsal real-images clean-demo prism flink-job-server tfio-environment
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -89,6 +90,12 @@ check: $(VENV)/.ready-test ## lint, format and types
 
 bench: $(VENV)/.ready-run ## images/s of the training input beside plain TFRecordDataset and PNGs decoded in the loop
 	@$(BIN)/engine benchmark input --data $(DEMO)/shards/manifest.json --seconds 10
+
+bench-input: real-images $(VENV)/.ready-run $(PEERS_READY) ## training input beside limits and peers, 20 min (NIH_SAMPLE_DIR=folder)
+	@$(BIN)/python tests/benchmarks/input_rate_peers.py --peers $(PEERS)
+
+bench-input-storage: real-images $(VENV)/.ready-run $(PEERS_READY) ## the same from object storage 0, 20 and 100 ms away, 40 min; needs root and MINIO=program
+	@$(BIN)/python tests/benchmarks/storage_rate.py --peers $(PEERS) --minio $(MINIO)
 
 bench-convert: real-images $(VENV)/.ready-run $(PEERS_READY) ## conversion beside a bare pool, one process and peers, 20 min (NIH_SAMPLE_DIR=folder)
 	@$(BIN)/python tests/benchmarks/convert_rate.py --files 20000 --peers $(PEERS)
