@@ -10,8 +10,8 @@ MINIO ?= minio
 # TensorFlow 2.17 with tensorflow-io, for `input.reader: tfio` and its tests.
 TFIO := .venv-tfio
 TFIO_BASE ?= $(PYTHON)
-PEER_LISTS := $(wildcard tests/benchmarks/peers/*.txt)
-PEERS_READY := $(PEER_LISTS:tests/benchmarks/peers/%.txt=$(PEERS)/%/.ready)
+WRITERS_READY := $(patsubst %,$(PEERS)/%/.ready,torch_writers img2dataset tfds)
+READERS_READY := $(patsubst %,$(PEERS)/%/.ready,torch_writers input_readers)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench bench-input bench-input-storage bench-convert rehearsal real-images clean-demo prism flink-job-server tfio-environment
@@ -91,13 +91,13 @@ check: $(VENV)/.ready-test ## lint, format and types
 bench: $(VENV)/.ready-run ## images/s of the training input beside plain TFRecordDataset and PNGs decoded in the loop
 	@$(BIN)/engine benchmark input --data $(DEMO)/shards/manifest.json --seconds 10
 
-bench-input: real-images $(VENV)/.ready-run $(PEERS_READY) ## training input beside limits and peers, 20 min (NIH_SAMPLE_DIR=folder)
+bench-input: real-images $(VENV)/.ready-run $(READERS_READY) ## training input beside limits and peers, 20 min (NIH_SAMPLE_DIR=folder)
 	@$(BIN)/python tests/benchmarks/input_rate_peers.py --peers $(PEERS)
 
-bench-input-storage: real-images $(VENV)/.ready-run $(PEERS_READY) ## the same from object storage 0, 20 and 100 ms away, 40 min; needs root and MINIO=program
+bench-input-storage: real-images $(VENV)/.ready-run $(PEERS)/torch_writers/.ready ## the same from object storage 0, 20 and 100 ms away, 40 min; needs root and MINIO=program
 	@$(BIN)/python tests/benchmarks/storage_rate.py --peers $(PEERS) --minio $(MINIO)
 
-bench-convert: real-images $(VENV)/.ready-run $(PEERS_READY) ## conversion beside a bare pool, one process and peers, 20 min (NIH_SAMPLE_DIR=folder)
+bench-convert: real-images $(VENV)/.ready-run $(WRITERS_READY) ## conversion beside a bare pool, one process and peers, 20 min (NIH_SAMPLE_DIR=folder)
 	@$(BIN)/python tests/benchmarks/convert_rate.py --files 20000 --peers $(PEERS)
 
 rehearsal: real-images $(VENV)/.ready-run ## convert 112,120 linked images twice and audit them, 20 min (NIH_SAMPLE_DIR=folder)

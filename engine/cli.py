@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_train(commands) -> None:
     command = _command(commands, "train", "train a model on the shards of a manifest", _train)
     command.add_argument("--config", required=True, metavar="YAML", help="such as configs/baseline.yaml")
-    command.add_argument("--data", required=True, metavar="MANIFEST", help="manifest.json, local or s3://")
+    command.add_argument(
+        "--data", required=True, metavar="MANIFEST", help="manifest.json, local, s3:// or gs://"
+    )
     command.add_argument("--run-dir", required=True, metavar="RUN", help="folder of the run")
     command.add_argument(
         "--set",
@@ -96,13 +98,15 @@ def _add_report(commands) -> None:
 
 def _add_inspect(commands) -> None:
     command = _command(commands, "inspect", "show a data set at a glance", _inspect)
-    command.add_argument("data", metavar="MANIFEST", help="manifest.json, local or s3://")
+    command.add_argument("data", metavar="MANIFEST", help="manifest.json, local, s3:// or gs://")
     command.add_argument(
         "--images", type=int, default=16, metavar="N", help="on the contact sheet (%(default)s)"
     )
     command.add_argument("--png", metavar="FILE", help="write a contact sheet with labels")
     command.add_argument("--report", metavar="FILE", help="write one HTML page of plots and sample images")
-    command.add_argument("--augmented", metavar="FILE", help="write a contact sheet of augmented images")
+    command.add_argument(
+        "--augmented", metavar="FILE", help="write a contact sheet of augmented training images"
+    )
     command.add_argument("--config", metavar="YAML", help="whose augmentation that shows")
     command.add_argument("--split", choices=SPLITS, help="of the contact sheet (the first that holds any)")
     command.add_argument("--json", action="store_true", help="print JSON")
@@ -161,14 +165,11 @@ def _report(flags: argparse.Namespace) -> int:
 
 
 def _inspect(flags: argparse.Namespace) -> int:
-    from engine.report import inspect_data
+    from engine.report import augmented_sheet, inspect_data
 
-    code = inspect_data.run(flags.data, flags.images, flags.png, flags.json, flags.split, flags.report)
     if flags.augmented or flags.config:
-        from engine.report import augmented_sheet
-
-        return augmented_sheet.run(flags.data, flags.config, flags.augmented)
-    return code
+        augmented_sheet.run(flags.data, flags.config, flags.augmented)
+    return inspect_data.run(flags.data, flags.images, flags.png, flags.json, flags.split, flags.report)
 
 
 def _benchmark_input(flags: argparse.Namespace) -> int:

@@ -101,15 +101,19 @@ def _client(process_id: int) -> Any:  # noqa: ARG001 - a forked child must not s
     import boto3
     from botocore.config import Config
 
-    return boto3.client(
-        "s3",
-        config=Config(
-            retries={"mode": "standard", "max_attempts": 8},
-            connect_timeout=10,
-            read_timeout=60,
-            max_pool_connections=32,
-        ),
+    config = Config(
+        retries={"mode": "standard", "max_attempts": 8},
+        connect_timeout=10,
+        read_timeout=60,
+        max_pool_connections=32,
     )
+    try:
+        return boto3.client("s3", config=config)
+    except ValueError as error:  # of an endpoint without its scheme
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        raise StorageError(
+            f"s3: {error}; the endpoint is `{endpoint}`; expected http://host:port or https://host"
+        ) from error
 
 
 def _head(location: str) -> dict[str, Any]:
@@ -136,6 +140,7 @@ def _errors(location: str) -> Iterator[None]:
         code = error.response.get("Error", {}).get("Code", "")
         if code in {"404", "NoSuchKey", "NotFound"}:
             raise FileNotFoundError(2, "no such object", location) from error
-        raise StorageError(f"{location}: the store answered `{code}`: {error}") from error
+        hint = "; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE" if code == "403" else ""
+        raise StorageError(f"{location}: the store answered `{code}`: {error}{hint}") from error
     except (BotoCoreError, Boto3Error) as error:
         raise StorageError(f"{location}: the store can't be used: {error}") from error

@@ -127,7 +127,8 @@ class ShardCache:
         return (
             f"{self.folder.path}: no room for the {file.size_bytes:,} bytes of {location}; "
             f"{self.folder.used_bytes():,} of at most {self.folder.limit_bytes:,} are in use by this or "
-            "other processes: raise input.cache_bytes or lower input.shuffle_block_shards"
+            "other processes, each of which needs two blocks and two shards: raise input.cache_bytes or "
+            "lower input.shuffle_block_shards"
         )
 
 
@@ -190,7 +191,8 @@ class Claim:
             shard_check.check_once(folder.copy_path(self._file), self._file)
         except ShardError as error:
             folder.discard(self._file, descriptor)
-            print(f"note: {error}; it is fetched again", file=sys.stderr)
+            found = str(error).partition("; the file is")[0]
+            print(f"note: {found}: the cached copy is damaged; it is fetched again", file=sys.stderr)
             return self._again()
         except BaseException:
             os.close(descriptor)

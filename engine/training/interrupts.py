@@ -9,10 +9,10 @@ process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -25,16 +25,19 @@ class Interrupts:
     """What was asked for by signals within the `with` block.
 
     Args:
-        leave: writes down that the run was interrupted; called just before the process ends at once.
+        leave: writes down that the run was interrupted and returns what to say; called just before the
+            process ends at once.
     """
 
-    def __init__(self, leave: Callable[[], None]) -> None:
+    def __init__(self, leave: Callable[[], str]) -> None:
         self._leave = leave
         self._asked = False
         self._waits = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
+        # TensorFlow's start has the error output led nowhere for a while.
+        self._screen = os.dup(2)
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
         self._thread = threading.Thread(target=self._listen, name="interrupts", daemon=True)
@@ -54,6 +57,7 @@ class Interrupts:
         self._write.close()
         self._thread.join()
         self._read.close()
+        os.close(self._screen)
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if a signal came; call it between steps, where that is safe."""
@@ -68,8 +72,11 @@ class Interrupts:
 
     def _note(self) -> None:
         if self._asked or not self._waits:
-            self._leave()
-            sys.stderr.flush()
+            self._say(self._leave())
             os._exit(EXIT_CODE)
         self._asked = True
-        print("stopping after this step; once more: at once", file=sys.stderr, flush=True)
+        self._say("stopping after this step; once more: at once")
+
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._screen, f"{line}\n".encode())

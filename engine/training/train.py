@@ -8,10 +8,11 @@ from pathlib import Path
 
 from engine import backend
 from engine import config as configs
+from engine.input.cache import default_folder
 from engine.training import run_directory
 from engine.training.interrupts import EXIT_CODE, Interrupts
 from engine.training.run_directory import RunDirectory
-from records import manifest
+from records import manifest, storage
 from records.errors import ConfigError, CxrError, RunError
 
 
@@ -36,6 +37,8 @@ def run(config_path: str, data: str, run_dir: str, overrides: Sequence[str], *, 
     manifest.check_files(data_set)
     _check_splits(data_set, config)
     _check_model(data_set, config)
+    if storage.is_remote(data_set.location):
+        storage.make_folder(str(default_folder()))
     directory = RunDirectory(run_dir)
     with directory.locked():
         if not overwrite and _is_done(directory, config, data_set):
@@ -52,14 +55,13 @@ def _fit(directory: RunDirectory, config: configs.Config, data_set: manifest.Man
         started = True
         directory.commit()
 
-    def leave() -> None:
+    def leave() -> str:
         if started:
             directory.update(state=run_directory.INTERRUPTED)
-            print(f"{directory.path}: {run_directory.summary(directory, running=False)}", file=sys.stderr)
-        else:
-            directory.roll_back()
-            directory.remove_if_unused()
-            print("interrupted", file=sys.stderr)
+            return f"{directory.path}: {run_directory.summary(directory, running=False)}"
+        directory.roll_back()
+        directory.remove_if_unused()
+        return "interrupted"
 
     try:
         with Interrupts(leave) as interrupts:
@@ -69,7 +71,7 @@ def _fit(directory: RunDirectory, config: configs.Config, data_set: manifest.Man
 
             fit.fit(directory, config, data_set, on_start=start, check=interrupts.check)
     except KeyboardInterrupt:
-        leave()
+        print(leave(), file=sys.stderr)
         return EXIT_CODE
     except BaseException as error:
         if not started:

@@ -110,5 +110,5 @@ CANDIDATES = (
         limit=True,
     ),
     Candidate(PNG_LOOP, "png_loop", None, SOURCE, {"raw": ("",)}, "all records", cold=False, exact=False),
-    Candidate(PLAIN_READ, "plain_read", None, SOURCE, {"raw": ("",)}, "nothing", shuffled=False, limit=True),
+    Candidate(PLAIN_READ, "plain_read", None, SOURCE, {"raw": ("",)}, "nothing", shuffled=False),
 )

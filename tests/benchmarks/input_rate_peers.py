@@ -100,12 +100,12 @@ def _measure(flags: argparse.Namespace, data: InputData, logs: Path, encoding: s
 
 def _pin(named: str) -> str:
     """Keep this process and what it starts to the named cores, or to the first two; return their names."""
-    allowed = sorted(os.sched_getaffinity(0))
-    cores = [int(core) for core in named.split(",")] if named else allowed[:2]
+    allowed = [str(core) for core in sorted(os.sched_getaffinity(0))]
+    cores = named.split(",") if named else allowed[:2]
     if not set(cores) <= set(allowed):
-        raise UsageError(f"--cores={named}; expected some of {','.join(map(str, allowed))}")
-    os.sched_setaffinity(0, cores)
-    return ",".join(map(str, cores))
+        raise UsageError(f"--cores={named}; expected some of {','.join(allowed)}")
+    os.sched_setaffinity(0, map(int, cores))
+    return ",".join(cores)
 
 
 def _parse() -> argparse.Namespace:

@@ -104,6 +104,7 @@ class Bench:
         self.runs: dict[tuple[str, float], Runs] = {}
         self.round_trips_ms: dict[float, float] = {}
         self.not_measured: dict[str, str] = {}
+        self.failures: dict[str, list[str]] = {}
         self.data = storage_data.prepare(flags.data, flags.files, Path(flags.build).resolve())
         self.candidates = [*OWN, *(peer for peer in PEERS if flags.with_peers)]
 
@@ -198,7 +199,8 @@ class Bench:
         except CxrError as error:
             if candidate in OWN:
                 raise
-            self.not_measured[candidate.name] = f"failed at +{added_ms:g} ms, left out from there on: {error}"
+            print(f"+{added_ms:g} ms, {candidate.name}: failed: {error}", file=sys.stderr)
+            self.failures.setdefault(candidate.name, []).append(f"at +{added_ms:g} ms: {error}")
             return []
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -291,8 +293,16 @@ def _report(bench: Bench) -> None:
         facts=_facts(bench),
         rows=rows,
         ours=ours,
-        not_measured=bench.not_measured,
+        notes=_notes(bench),
     )
+
+
+def _notes(bench: Bench) -> list[str]:
+    """Return what has to be said of peers without figures, or with fewer runs than the others."""
+    notes = [f"{name}: not measured: {reason}" for name, reason in bench.not_measured.items()]
+    for name, reasons in bench.failures.items():
+        notes.append(f"{name}: {len(reasons)} runs failed and were left out, the first one {reasons[0]}")
+    return notes
 
 
 def _facts(bench: Bench) -> list[str]:

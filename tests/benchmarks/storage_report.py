@@ -131,7 +131,7 @@ def write(
     facts: Sequence[str],
     rows: Sequence[Figures],
     ours: Sequence[Figures],
-    not_measured: dict[str, str],
+    notes: Sequence[str],
 ) -> None:
     """Print the table and leave it as results.md, results.json and results.png.
 
@@ -141,12 +141,12 @@ def write(
         facts: about machine, network and versions.
         rows: by latency, the plain GETs first.
         ours: those rows that are this project's.
-        not_measured: reasons by name.
+        notes: said below the table.
     """
     held = goals(ours)
     lines = [f"### {title}", "", ", ".join(facts), ""]
     lines += rate_report.markdown_table(HEADINGS, [_cells(row) for row in rows])
-    lines += [f"\nNot measured: {name}: {reason}" for name, reason in not_measured.items()]
+    lines += [f"\n{note}" for note in notes]
     lines += ["", *rate_report.goal_lines(held)]
     rate_report.write_results(
         folder,
@@ -155,7 +155,7 @@ def write(
             "title": title,
             "facts": list(facts),
             "rows": [asdict(row) for row in rows],
-            "not_measured": not_measured,
+            "notes": list(notes),
             "goals": rate_report.goals_as_json(held),
         },
     )

@@ -368,3 +368,15 @@ def test_locations_are_joined_and_taken_apart() -> None:
     assert storage.parent("s3://bucket/a/b.json") == "s3://bucket/a"
     assert storage.parent("folder/sub/") == "folder"
     assert storage.parent("file") == "."
+
+
+def test_an_endpoint_without_its_scheme_is_one_clear_line(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "127.0.0.1:9")
+    s3_objects._client.cache_clear()
+    try:
+        with pytest.raises(
+            StorageError, match=r"the endpoint is `127\.0\.0\.1:9`; expected http://host:port"
+        ):
+            storage.read_bytes(f"{s3}/key")
+    finally:
+        s3_objects._client.cache_clear()

@@ -1,6 +1,6 @@
-"""What disk and memory give: the same pixels read in their order, a batch at a time into one buffer.
+"""For comparison: the same pixels read in their order, a batch at a time into one buffer, nothing ahead.
 
-Nothing is shuffled or checked.
+Nothing is shuffled or checked. It is no limit: a map spares a copy, and parallel reads keep a disk busier.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import re
@@ -19,6 +20,7 @@ import pytest
 from watching import bytes_in, wait_until
 
 from engine.input import shard_cache, shard_check
+from engine.input.cache_folder import AlreadyThereError
 from engine.input.shard_cache import CacheFullError, CacheSettings, ShardCache
 from records import manifest, storage
 from records.errors import ConfigError, ShardError, StorageError
@@ -146,7 +148,8 @@ def test_a_cache_in_which_all_is_in_use_says_what_to_do(cache, remote_set, folde
     assert str(error.value) == (
         f"{folder}: no room for the {train(remote_set)[5].size_bytes:,} bytes of "
         f"{remote_set.locate(train(remote_set)[5])}; {bytes_in(folder):,} of at most {limit:,} are in use "
-        "by this or other processes: raise input.cache_bytes or lower input.shuffle_block_shards"
+        "by this or other processes, each of which needs two blocks and two shards: raise input.cache_bytes "
+        "or lower input.shuffle_block_shards"
     )
     for descriptor in held:
         os.close(descriptor)
@@ -352,3 +355,28 @@ def test_files_of_others_count_and_stay(cache, remote_set, folder) -> None:
     touch(cache, remote_set, 0, 1)
     assert cached(folder) == [1]
     assert (folder / "notes.txt").exists()
+
+
+def test_what_can_never_fit_evicts_nothing(cache, remote_set, folder, monkeypatch) -> None:
+    monkeypatch.setattr(shard_cache, "WAIT_S", 0.2)
+    touch(cache, remote_set, 0, 1)
+    held = open_shard(cache, remote_set, 0)
+    before = cached(folder)
+    room = cache.folder._make_room(cache.folder.limit_bytes)
+    os.close(held)
+    assert not room
+    assert cached(folder) == before
+
+
+def test_a_left_over_that_another_process_looks_at_is_waited_for(cache, remote_set, folder) -> None:
+    file = train(remote_set)[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    orphan = cache.folder.partial_path(file)
+    orphan.write_bytes(b"half")
+    with orphan.open("rb") as looked_at:
+        fcntl.flock(looked_at, fcntl.LOCK_SH)
+        with pytest.raises(AlreadyThereError):
+            cache.folder.reserve(file)
+    descriptor = cache.folder.reserve(file)
+    assert descriptor is not None
+    cache.folder.discard(file, descriptor)
