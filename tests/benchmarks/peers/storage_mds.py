@@ -14,12 +14,23 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from storage_consumer import job, say, take
 from streaming import MDSWriter, StreamingDataset
 from torch.utils.data import DataLoader
 
-COLUMNS = {"image": "ndarray:uint8:320,320,1", "labels": "ndarray:uint8:14"}
+COLUMNS = {"image": "bytes", "labels": "ndarray:uint8:14"}
 WORKERS = 2
+
+
+class Pictures(StreamingDataset):
+    """Samples as tensors."""
+
+    def __getitem__(self, at: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return pixels and labels."""
+        record = super().__getitem__(at)
+        image = np.frombuffer(record["image"], np.uint8).reshape(320, 320, 1)
+        return torch.from_numpy(image.copy()), torch.from_numpy(record["labels"])
 
 
 def write(images: str, labels: str, folder: str) -> None:
@@ -27,14 +38,15 @@ def write(images: str, labels: str, folder: str) -> None:
     pixels, findings = np.load(images, mmap_mode="r"), np.load(labels, mmap_mode="r")
     with MDSWriter(out=folder, columns=COLUMNS, size_limit="64mb") as out:
         for image, found in zip(pixels, findings, strict=True):
-            out.write({"image": np.array(image), "labels": np.array(found)})
+            out.write({"image": image.tobytes(), "labels": np.array(found)})
 
 
 def read() -> None:
     """Go through the bucket once."""
     asked = job()
+    torch.set_num_threads(1)
     begin = time.perf_counter()
-    data = StreamingDataset(
+    data = Pictures(
         remote=asked.source,
         local=str(Path(asked.folder, "local")),
         shuffle=True,
@@ -43,7 +55,7 @@ def read() -> None:
     )
     loader = DataLoader(data, batch_size=asked.batch, num_workers=WORKERS)
     open_s = time.perf_counter() - begin
-    taken = take(((batch["image"], batch["labels"]) for batch in loader), asked.step_ms)
+    taken = take(loader, asked.step_ms)
     taken.open_s = open_s
     say([taken])
 
