@@ -94,7 +94,7 @@ bench: $(VENV)/.ready-run ## images/s of the training input beside plain TFRecor
 bench-input: real-images $(VENV)/.ready-run $(READERS_READY) ## training input beside limits and peers, 20 min (NIH_SAMPLE_DIR=folder)
 	@$(BIN)/python tests/benchmarks/input_rate_peers.py --peers $(PEERS)
 
-bench-input-storage: real-images $(VENV)/.ready-run $(PEERS)/torch_writers/.ready ## the same from object storage 0, 20 and 100 ms away, 40 min; needs root and MINIO=program
+bench-input-storage: real-images $(VENV)/.ready-run $(PEERS)/torch_writers/.ready ## the same from object storage 0, 20 and 100 ms away, 40 min; needs MINIO=program (NIH_SAMPLE_DIR=folder)
 	@$(BIN)/python tests/benchmarks/storage_rate.py --peers $(PEERS) --minio $(MINIO)
 
 bench-convert: real-images $(VENV)/.ready-run $(WRITERS_READY) ## conversion beside a bare pool, one process and peers, 20 min (NIH_SAMPLE_DIR=folder)

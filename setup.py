@@ -8,6 +8,7 @@ BESIDE_TENSORFLOW = ["keras>=3.8", "matplotlib>=3.8", "Jinja2>=3.1", "rich>=13"]
 ENGINE = ["tensorflow>=2.18", *BESIDE_TENSORFLOW]
 # The last release of tensorflow-io fits TensorFlow 2.16 and 2.17 alone.
 TFIO = ["tensorflow==2.17.*", "tensorflow-io==0.37.1", *BESIDE_TENSORFLOW]
+GCS = ["google-cloud-storage>=3.2"]
 GCP = ["apache-beam[gcp]>=2.76"]
 BEAM = ["apache-beam>=2.76", "rich>=13", "urllib3>=2"]
 TEST = [
@@ -48,9 +49,10 @@ setup(
         "tfio": TFIO,
         "beam": BEAM,
         "gcp": [*BEAM, *GCP],
+        "gcs": GCS,
         "gpu": ["tensorflow[and-cuda]>=2.18", *ENGINE],
         "test": TEST,
-        "dev": [*ENGINE, *BEAM, *GCP, *TEST, *DEV],
+        "dev": [*ENGINE, *BEAM, *GCP, *GCS, *TEST, *DEV],
     },
     entry_points={"console_scripts": ["engine=engine.cli:console"]},
     classifiers=[

@@ -299,7 +299,7 @@ class Audit:
 @contextlib.contextmanager
 def _open(location: str) -> Iterator[IO[bytes]]:
     """Open a shard for reading; an object is fetched whole."""
-    if storage.is_s3(location):
+    if storage.is_remote(location):
         yield io.BytesIO(storage.read_bytes(location))
         return
     try:

@@ -4,7 +4,8 @@
     python storage_mds.py JOB
 
 Writes shards of 64 MB with `MDSWriter`. Reads as its guide has it: a `StreamingDataset` with the bucket as
-its remote, shuffled, in a PyTorch `DataLoader`; two workers were the fastest of 0, 1 and 2.
+its remote, shuffled, in a PyTorch `DataLoader` of one process. Two and four were as fast or faster in some
+runs, and in others waited for 30 s at the start.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from streaming import MDSWriter, StreamingDataset
 from torch.utils.data import DataLoader
 
 COLUMNS = {"image": "bytes", "labels": "ndarray:uint8:14"}
-WORKERS = 2
+WORKERS = 1
 
 
 class Pictures(StreamingDataset):
