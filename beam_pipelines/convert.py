@@ -42,6 +42,7 @@ from beam_pipelines.forked_workers import Workers
 from beam_pipelines.progress import quiet_workers, watch
 from records import manifest, splits, storage
 from records.errors import CxrError, ManifestError, UsageError
+from records.machine import usable_cores
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -208,8 +209,6 @@ def _note(item: plan.ShardItem, folder: str, pixels: plan.PixelSettings) -> note
 
 def _write_conversion(asked: inputs.Inputs, request: plan.Request, images: int, elapsed_s: float) -> None:
     """Leave beside the manifest what differs from run to run: where and how fast."""
-    from beam_pipelines.pipeline import usable_cores  # Beam is there by now
-
     found = asked.flags
     record = {
         "images": [_absolute(source) for source in found.images],

@@ -27,6 +27,7 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from beam_pipelines import work_folder
 from records.errors import UsageError, WorkerError
+from records.machine import usable_cores
 
 # Named, because `DirectRunner` first tries to fetch another runner. It starts processes, not threads:
 # the PNG decoder holds the interpreter's lock.
@@ -239,11 +240,6 @@ def _is_local(name: str) -> bool:
 def is_elsewhere(beam_flags: Sequence[str]) -> bool:
     """Tell whether the workers run where no path of this machine leads."""
     return _named_runner(beam_flags).rpartition(".")[2].lower() == "dataflowrunner"
-
-
-def usable_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_flags(beam_flags: Sequence[str]) -> None:

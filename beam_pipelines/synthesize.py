@@ -31,6 +31,7 @@ from beam_pipelines import cohort, phantom
 from beam_pipelines.cohort import Picture
 from records.errors import CxrError, StorageError, UsageError
 from records.labels import BOX_ALIASES, NO_FINDING
+from records.machine import usable_cores
 
 # Part of the settings: raise it when the same seed would give other bytes than before.
 FORMAT_VERSION = 1
@@ -216,14 +217,10 @@ def _parser() -> argparse.ArgumentParser:
         "--patients", type=int, default=240, help="about 3.7 images each (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=7, help="same seed, same bytes (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=_cpus(), help="processes (default: CPUs available)")
+    parser.add_argument(
+        "--workers", type=int, default=usable_cores(), help="processes (default: CPUs available)"
+    )
     return parser
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check(arguments: argparse.Namespace) -> None:

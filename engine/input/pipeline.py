@@ -64,11 +64,8 @@ def training_batches(
         ConfigError: the batch doesn't divide into the parts, or a block doesn't fit into the cache.
     """
     steps = order.steps_per_epoch(global_batch)
-    if order.shard_sizes != reader.shard_sizes:
-        raise RunError(f"an order of shards of {order.shard_sizes}; the split has {reader.shard_sizes}")
-    start = _checked(start or Token(order.seed, 0, 0), order, steps, global_batch)
+    first = _first_batch(start or Token(order.seed, 0, 0), reader, order, global_batch)
     own = part.slice(order.batch_records(global_batch))
-    first = start.epoch * steps + start.step
     end = None if epochs is None else epochs * steps
     passes = StreamedPasses(reader, order, global_batch, first, end) if reader.is_remote else None
 
@@ -171,14 +168,18 @@ def faults_raised(reader: ShardReader) -> Iterator[None]:
         raise reader.fault from None
 
 
-def _checked(token: Token, order: EpochOrder, steps: int, global_batch: int) -> Token:
+def _first_batch(token: Token, reader: ShardReader, order: EpochOrder, global_batch: int) -> int:
+    """Check order and token; return the token's batch, counted through all epochs."""
+    if order.shard_sizes != reader.shard_sizes:
+        raise RunError(f"an order of shards of {order.shard_sizes}; the split has {reader.shard_sizes}")
+    steps = order.steps_per_epoch(global_batch)
     if token.seed != order.seed or token.epoch < 0 or not 0 <= token.step <= steps:
         raise RunError(
             f"resume at epoch {token.epoch}, step {token.step} of seed {token.seed}; an epoch has {steps} "
             f"steps of {global_batch}, the seed is {order.seed}: "
             "resume with the data set, the batch and the seed that the run began with"
         )
-    return token
+    return token.epoch * steps + token.step
 
 
 def _specs(reader: ShardReader, records: int | None, between: tuple[int, ...]) -> tuple[tf.TensorSpec, ...]:

@@ -20,6 +20,7 @@ from engine.input.reader import image_shape
 from records.labels import FINDINGS
 from records.manifest import Manifest
 
+# Keeps runs of neighbouring seeds from going through the same orders an epoch apart.
 _SEED_STRIDE = 1_000_003
 
 
@@ -60,16 +61,13 @@ def training_batches(
         serialized = tf.data.TFRecordDataset(tf.constant(paths, tf.string))
     parse = record_parser(manifest)
     count = threads.default_threads(manifest)
-    counter = tf.data.Dataset.counter
+    # As the indexed reader: what doesn't fill a batch is left out, another part in each epoch.
+    whole = manifest.splits["train"].images >= batch
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        records = tf.data.Dataset.zip(counter(), serialized)
-        # Another seed in each epoch, so that the order is the epoch's, however the run came to it. The
-        # factor keeps runs of neighbouring seeds from going through the same orders an epoch apart.
-        shuffled = records.shuffle(shuffle_buffer, seed=epoch + seed * _SEED_STRIDE)
-        # As the indexed reader: what doesn't fill a batch is left out, another part in each epoch.
-        whole = shuffled.batch(batch, drop_remainder=manifest.splits["train"].images >= batch)
-        return whole.map(lambda rows, serialized: (epoch, rows, serialized))
+        shuffled = _shuffled(serialized, shuffle_buffer, epoch + seed * _SEED_STRIDE)
+        batches = shuffled.batch(batch, drop_remainder=whole)
+        return batches.map(lambda rows, serialized: (epoch, rows, serialized))
 
     def draw(epoch: np.ndarray, rows: np.ndarray) -> np.ndarray:
         if augment is None:
@@ -83,8 +81,14 @@ def training_batches(
         drawn = tf.numpy_function(draw, [epoch, rows], tf.float32)
         return {"images": images, "transforms": tf.ensure_shape(drawn, (None, transforms.NUMBERS))}, labels
 
-    batches = counter().flat_map(one_epoch).map(load, num_parallel_calls=count, deterministic=True)
+    epochs = tf.data.Dataset.counter()
+    batches = epochs.flat_map(one_epoch).map(load, num_parallel_calls=count, deterministic=True)
     return batches.with_options(threads.options(count, deterministic=True)).prefetch(prefetch)
+
+
+def _shuffled(serialized: tf.data.Dataset, buffer: int, seed: tf.Tensor) -> tf.data.Dataset:
+    """Shuffle records, each behind its row; the seed is the epoch's, so that the order is, too."""
+    return tf.data.Dataset.zip(tf.data.Dataset.counter(), serialized).shuffle(buffer, seed=seed)
 
 
 def tfrecord_batches(
