@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import types
@@ -22,8 +23,9 @@ def load(path: str, overrides: Sequence[str], kind: type[Settings], *, example: 
 
     Args:
         path: of a YAML file that names every key.
-        overrides: `section.key=value` each, the value in YAML.
-        kind: a dataclass of dataclasses; a section checks its own ranges when it is made.
+        overrides: `section.key=value` each, or `section={key: value, ...}`, the value in YAML.
+        kind: a dataclass of dataclasses; a section checks its own ranges when it is made. A section whose
+            class has `choices`, from names to dataclasses, takes the keys of the one that its `name` chooses.
         example: of such a file, for the error where there is none.
 
     Raises:
@@ -60,8 +62,11 @@ class _StrictLoader(yaml.SafeLoader):
 
 def _blamed(path: str, overrides: Sequence[str], reason: str) -> str:
     """Name the override that a fault comes from, or else the file."""
-    for override in overrides:
-        if reason.startswith(f"{override.partition('=')[0]} "):
+    for override in reversed(overrides):
+        name = override.partition("=")[0]
+        section = name.removesuffix(".name")  # that one also says which keys there are
+        of_section = "." not in section and (f"{section}." in reason or f"section `{section}`" in reason)
+        if of_section or reason.startswith((f"{name} ", f"unknown key `{name}`")):
             return f"--set {override}"
     return path
 
@@ -73,15 +78,36 @@ def _read(values: dict[str, Any], kind: type[Settings]) -> Settings:
 
 
 def _read_section(name: str, kind: type, values: Any) -> Any:
-    hints = typing.get_type_hints(kind)
     if not isinstance(values, dict):
-        raise ConfigError(f"section `{name}` holds no keys; expected {', '.join(hints)}")
+        raise ConfigError(f"section `{name}` holds no keys; expected {', '.join(_keys(kind))}")
+    kind = _chosen(name, kind, values)
+    hints = _keys(kind)
     _check_keys(values, hints, f"{name}.")
     return kind(**{key: _typed(f"{name}.{key}", values[key], hints[key]) for key in hints})
 
 
+def _chosen(section: str, kind: type, values: dict[Any, Any]) -> type:
+    """Return the dataclass that the section's `name` stands for, where its keys depend on that."""
+    choices: dict[str, type] | None = getattr(kind, "choices", None)
+    if choices is None:
+        return kind
+    if "name" not in values:
+        raise ConfigError(f"no key `{section}.name`; expected one of {', '.join(choices)}")
+    if values["name"] not in choices:
+        found = str(values["name"])
+        close = difflib.get_close_matches(found, choices, n=1, cutoff=0.5)
+        hint = f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(choices)}"
+        raise ConfigError(f"{section}.name is `{found}`; {hint}")
+    return choices[values["name"]]
+
+
+def _keys(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
 def _sections(kind: type) -> dict[str, type]:
-    return typing.get_type_hints(kind)
+    return _keys(kind)
 
 
 def _check_keys(values: dict[str, Any], known: dict[str, Any], prefix: str) -> None:
@@ -101,22 +127,27 @@ def _nearest(prefix: str, key: str, known: dict[str, Any]) -> str:
 def _override(values: dict[str, Any], override: str, kind: type) -> None:
     name, separator, text = override.partition("=")
     section, dot, key = name.partition(".")
-    if not separator or not dot:
+    if not separator or not section:
         raise ConfigError(f"--set {override}: expected section.key=value, such as train.epochs=3")
     sections = _sections(kind)
     if section not in sections:
         raise ConfigError(f"--set {override}: unknown key `{section}`{_nearest('', section, sections)}")
-    known = typing.get_type_hints(sections[section])
-    if key not in known:
-        raise ConfigError(f"--set {override}: unknown key `{name}`{_nearest(f'{section}.', key, known)}")
-    if not isinstance(values.setdefault(section, {}), dict):
-        raise ConfigError(f"section `{section}` holds no keys; expected {', '.join(known)}")
     try:
-        values[section][key] = yaml.safe_load(text)
+        value = yaml.load(text, _StrictLoader)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"--set {override}: the value is not YAML: {' '.join(str(error).split())}"
         ) from error
+    if not dot:  # a whole section, such as another loss with its own keys
+        values[section] = value
+        return
+    if not isinstance(values.setdefault(section, {}), dict):
+        expected = ", ".join(_keys(sections[section]))
+        raise ConfigError(f"section `{section}` holds no keys; expected {expected}")
+    # What else a section takes is known when its `name` is; that is checked when all overrides stand.
+    if not hasattr(sections[section], "choices") and key not in (known := _keys(sections[section])):
+        raise ConfigError(f"--set {override}: unknown key `{name}`{_nearest(f'{section}.', key, known)}")
+    values[section][key] = value
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:

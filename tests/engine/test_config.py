@@ -125,6 +125,7 @@ def test_a_fault_in_an_override_names_the_override():
 
 
 def test_the_losses_of_a_config_are_those_that_can_be_built():
-    from engine.losses import LOSSES
+    from engine import losses
+    from engine.config import loss
 
-    assert tuple(LOSSES) == config.LOSSES
+    assert tuple(losses.LOSSES) == loss.LOSSES

@@ -30,9 +30,7 @@ BATCHES_AN_EPOCH = SHARDS * RECORDS_A_SHARD // BATCH
 
 
 @pytest.fixture
-def open_reader(
-    remote_set: manifest.Manifest, folder: Path, impatient
-) -> Iterator[Callable[..., ShardReader]]:
+def open_reader(remote_set: manifest.Manifest, folder: Path) -> Iterator[Callable[..., ShardReader]]:
     """A function that opens a split through a cache of so many shards."""
     readers = []
 
@@ -198,7 +196,7 @@ def test_a_fault_is_raised_by_the_batch_that_needs_the_shard(open_reader, remote
     assert str(error.value).startswith(location)
 
 
-def test_a_store_that_stalls_fails_the_batch_that_waits(open_reader, proxy) -> None:
+def test_a_store_that_stalls_fails_the_batch_that_waits(open_reader, proxy, impatient) -> None:
     proxy.gate.clear()
     reader = open_reader()
     with (

@@ -30,7 +30,7 @@ SHARDS_THAT_FIT = 3
 
 
 @pytest.fixture
-def cache(folder: Path, remote_set: manifest.Manifest, impatient) -> ShardCache:
+def cache(folder: Path, remote_set: manifest.Manifest) -> ShardCache:
     """An empty cache for three of the eight training shards."""
     return ShardCache(settings(folder, remote_set))
 
@@ -155,7 +155,7 @@ def test_a_cache_in_which_all_is_in_use_says_what_to_do(cache, remote_set, folde
         os.close(descriptor)
 
 
-def test_a_shard_larger_than_the_cache_is_refused_without_a_wait(folder, remote_set, impatient) -> None:
+def test_a_shard_larger_than_the_cache_is_refused_without_a_wait(folder, remote_set) -> None:
     with pytest.raises(CacheFullError, match="no room for the"):
         open_shard(ShardCache(CacheSettings(folder, 100)), remote_set, 0)
     with pytest.raises(ConfigError, match="a cache of 0 bytes; expected at least 1"):
@@ -314,7 +314,9 @@ def test_an_object_with_a_wrong_checksum_is_named_and_never_kept(cache, remote_s
     assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
-def test_a_fetch_that_fails_leaves_nothing_and_gives_its_room_back(cache, remote_set, folder, proxy) -> None:
+def test_a_fetch_that_fails_leaves_nothing_and_gives_its_room_back(
+    cache, remote_set, folder, proxy, impatient
+) -> None:
     proxy.gate.clear()
     with pytest.raises(StorageError, match="can't be fetched: no answer in time"):
         open_shard(cache, remote_set, 1)
@@ -323,7 +325,7 @@ def test_a_fetch_that_fails_leaves_nothing_and_gives_its_room_back(cache, remote
     touch(cache, remote_set, 1)
 
 
-def test_a_folder_that_cannot_be_made_is_named(remote_set, tmp_path, impatient) -> None:
+def test_a_folder_that_cannot_be_made_is_named(remote_set, tmp_path) -> None:
     (tmp_path / "file").write_text("not a folder")
     cache = ShardCache(CacheSettings(tmp_path / "file" / "cache", 1 << 20))
     with pytest.raises(StorageError) as error:
