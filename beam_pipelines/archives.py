@@ -22,7 +22,7 @@ import cv2
 import google_crc32c
 import numpy as np
 
-from beam_pipelines import counters, plan, stores, tars
+from beam_pipelines import counters, plan, tars
 from beam_pipelines.checked import FINGERPRINT_BYTES, CheckedImage, check
 from beam_pipelines.claims import WORK_FOLDER
 from beam_pipelines.image_files import Found, check_size
@@ -96,7 +96,7 @@ def spool(archive: Archive, output: str, side_px: int, counter_folder: str = "")
         for count, member in enumerate(tars.read_images(archive.location), start=1):
             spooler.add(file, member)
             counters.report(counter_folder, storage.name(location), count)
-        if stores.of(archive.location).version(archive.location) != archive.version:
+        if storage.version(archive.location) != archive.version:
             raise StorageError(f"{archive.location}: changed while it was read; run the command again")
     counters.report(counter_folder, storage.name(location), len(spooler.names), len(spooler.names))
     storage.write_bytes(location, _to_bytes(spooler.note()))

@@ -142,7 +142,7 @@ def _is_phantom(flags: argparse.Namespace) -> bool:
     folders = {storage.parent(flags.labels)}
     for source in flags.images:
         folders |= {source, storage.parent(source), storage.parent(storage.parent(source))}
-    # gs:// is listed by Beam; phantoms are made in folders and in S3.
+    # Phantoms are made in folders and in S3, never there.
     ours = (folder for folder in folders if not folder.startswith("gs:"))
     return any(storage.exists(storage.join(folder, PHANTOM_NAME)) for folder in ours)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from beam_pipelines import archives, stores, zips
+from beam_pipelines import archives, zips
 from beam_pipelines.checked import CheckedImage, check
+from records import storage
 
 
 def load(location: str, side_px: int) -> CheckedImage:
@@ -21,4 +22,4 @@ def load(location: str, side_px: int) -> CheckedImage:
         return archives.load(location, side_px)
     if zips.is_reference(location):
         return check(zips.read_image(location), side_px)
-    return check(stores.of(location).read_bytes(location), side_px)
+    return check(storage.read_bytes(location), side_px)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_pipelines import stores, tars, zips
+from beam_pipelines import tars, zips
 from beam_pipelines.image_files import IMAGE_SUFFIX, Found, is_image
 from records import storage
 from records.errors import StorageError, TableError
@@ -133,7 +133,7 @@ def _is_archive(location: str) -> bool:
     if not location.lower().endswith((zips.SUFFIX, *tars.SUFFIXES)):
         return False
     if "://" in location:
-        return stores.of(location).exists(location)
+        return storage.exists(location)
     return not Path(location).is_dir()
 
 
@@ -147,7 +147,7 @@ def _list_archive(location: str) -> tuple[list[Found], list[Archive]]:
 
 
 def _list_folder(source: str) -> tuple[list[Found], list[Archive]]:
-    files = stores.of(source).list_files(source)
+    files = storage.list_files(source)
     images = [Found(*file) for file in files if is_image(file.location)]
     for file in files:
         if file.location.lower().endswith(zips.SUFFIX):
@@ -161,11 +161,11 @@ def _list_folder(source: str) -> tuple[list[Found], list[Archive]]:
 
 
 def _archive(file: storage.Stored) -> Archive:
-    return Archive(file.location, file.size_bytes, stores.of(file.location).version(file.location))
+    return Archive(file.location, file.size_bytes, storage.version(file.location))
 
 
 def _size(location: str) -> int:
-    with stores.of(location).open_binary(location, 1 << 10) as file:
+    with storage.open_binary(location, 1 << 10) as file:
         return file.seek(0, 2)
 
 

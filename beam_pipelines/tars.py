@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO, NamedTuple, cast
 
-from beam_pipelines import stores
 from beam_pipelines.image_files import MAX_FILE_BYTES, is_image
+from records import storage
 from records.errors import StorageError
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar")
@@ -62,7 +62,7 @@ def read_images(location: str) -> Iterator[Member]:
         StorageError: it can't be read, is no archive, ends early or is damaged. That may show only at its
             end, so nothing of it counts before the generator is exhausted.
     """
-    with stores.of(location).open_binary(location, _BUFFER_BYTES) as file:
+    with storage.open_binary(location, _BUFFER_BYTES) as file:
         images = 0
         try:
             with _unpacked(file) as stream:

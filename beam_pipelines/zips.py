@@ -14,8 +14,8 @@ import zipfile
 import zlib
 from typing import NamedTuple
 
-from beam_pipelines import stores
 from beam_pipelines.image_files import Found, check_size, is_image
+from records import storage
 from records.errors import ImageError, StorageError
 
 SUFFIX = ".zip"
@@ -56,7 +56,7 @@ def list_images(location: str) -> list[Found]:
     """
     try:
         with (
-            stores.of(location).open_binary(location, _BUFFER_BYTES) as file,
+            storage.open_binary(location, _BUFFER_BYTES) as file,
             zipfile.ZipFile(file) as archive,
         ):
             members = [member for member in archive.infolist() if is_image(member.filename)]
@@ -128,7 +128,7 @@ def _read_packed(place: _Place) -> bytes:
 
 def _read(place: _Place, start: int, size_bytes: int) -> bytes:
     try:
-        return stores.of(place.archive).read_range(place.archive, place.offset + start, size_bytes)
+        return storage.read_range(place.archive, place.offset + start, size_bytes)
     except StorageError as error:
         # A vanished archive is no single image's fault, so its cause is not handed on.
         raise StorageError(str(error)) from error

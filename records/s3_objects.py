@@ -118,8 +118,30 @@ def _client(process_id: int) -> Any:  # noqa: ARG001 - a forked child must not s
 
 def _head(location: str) -> dict[str, Any]:
     bucket, key = _split(location)
-    with _errors(location):
-        return dict(client().head_object(Bucket=bucket, Key=key))
+    try:
+        with _errors(location):
+            return dict(client().head_object(Bucket=bucket, Key=key))
+    except FileNotFoundError:
+        # Asked for its head, a store doesn't say which of the two is missing.
+        _check_bucket(os.getpid(), bucket)
+        raise
+
+
+@functools.cache
+def _check_bucket(process_id: int, bucket: str) -> None:  # noqa: ARG001 - as the client
+    """Raise a StorageError if the store says that there is no such bucket; it may refuse to say so."""
+    from botocore.exceptions import ClientError
+
+    try:
+        with _errors(f"s3://{bucket}"):
+            client().head_bucket(Bucket=bucket)
+    except FileNotFoundError:
+        raise StorageError(
+            f"s3://{bucket}: the store has no such bucket; check its name and AWS_ENDPOINT_URL_S3"
+        ) from None
+    except StorageError as error:
+        if not isinstance(error.__cause__, ClientError):
+            raise
 
 
 def _split(location: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What every test shares: no real credentials, the real sample's folder, and a bucket on an S3 server."""
+"""What every test shares: no real credentials, the real sample's folder, buckets on S3 and GCS servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from records import s3_objects
+from records import gcs_objects, s3_objects
 
 MINIO_DEFAULT_KEY = "minioadmin"
 
@@ -74,6 +74,40 @@ def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[s
     _remove_bucket(client, bucket)
     client.close()
     s3_objects._client.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def gs_server() -> Iterator[str]:
+    """Address of a GCS server: the one GCS_TEST_ENDPOINT names, or an emulator in this process."""
+    pytest.importorskip(
+        "google.cloud.storage", reason="Google's client is not installed: pip install google-cloud-storage"
+    )
+    endpoint = os.environ.get("GCS_TEST_ENDPOINT")
+    if endpoint:
+        yield endpoint
+        return
+    emulator = pytest.importorskip(
+        "gcp_storage_emulator.server",
+        reason="no server: pip install gcp-storage-emulator, or name one as GCS_TEST_ENDPOINT",
+    )
+    server = emulator.create_server("127.0.0.1", 0, in_memory=True)
+    server.start()
+    try:
+        yield "http://{}:{}".format(*server._api._httpd.server_address)
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def gs(gs_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A fresh bucket as `gs://bucket`."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gs_server)
+    gcs_objects._client.cache_clear()
+    bucket = f"cxr-test-{uuid.uuid4().hex}"
+    gcs_objects.client().create_bucket(bucket, project="test")
+    yield f"gs://{bucket}"
+    gcs_objects.client().close()
+    gcs_objects._client.cache_clear()
 
 
 def _s3_environment(endpoint: str, access_key: str, secret_key: str) -> dict[str, str]:

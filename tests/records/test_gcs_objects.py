@@ -10,7 +10,6 @@ import socketserver
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -30,39 +29,6 @@ def has(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
-
-
-@pytest.fixture(scope="module")
-def gs_server() -> Iterator[str]:
-    """Address of a server: the one GCS_TEST_ENDPOINT names, or one in this process."""
-    if not has("google.cloud.storage"):
-        pytest.skip("Google's client is not installed: pip install google-cloud-storage")
-    endpoint = os.environ.get("GCS_TEST_ENDPOINT")
-    if endpoint:
-        yield endpoint
-        return
-    if not has("gcp_storage_emulator"):
-        pytest.skip("no server: pip install gcp-storage-emulator, or name one as GCS_TEST_ENDPOINT")
-    from gcp_storage_emulator.server import create_server
-
-    server = create_server("127.0.0.1", 0, in_memory=True)
-    server.start()
-    try:
-        yield "http://{}:{}".format(*server._api._httpd.server_address)
-    finally:
-        server.stop()
-
-
-@pytest.fixture
-def gs(gs_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A fresh bucket as `gs://bucket`."""
-    monkeypatch.setenv(ENDPOINT_VARIABLE, gs_server)
-    gcs_objects._client.cache_clear()
-    bucket = f"cxr-test-{uuid.uuid4().hex}"
-    gcs_objects.client().create_bucket(bucket, project="test")
-    yield f"gs://{bucket}"
-    gcs_objects.client().close()
-    gcs_objects._client.cache_clear()
 
 
 def put(location: str, data: bytes) -> None:
