@@ -152,7 +152,12 @@ def assess(
     )
 
 
-def judge(stages: Sequence[Stage], ceilings: Sequence[Ceiling], setting: Setting) -> Verdict:
+def judge(
+    stages: Sequence[Stage],
+    ceilings: Sequence[Ceiling],
+    setting: Setting,
+    utilisation: Utilisation | None = None,
+) -> Verdict:
     """Name the stage that bounds, how far it is from its ceiling, and what to change."""
     by_name = {stage.name: stage for stage in stages}
     step, whole = by_name[STEP], by_name[WHOLE]
@@ -161,7 +166,7 @@ def judge(stages: Sequence[Stage], ceilings: Sequence[Ceiling], setting: Setting
         return Verdict(
             bound=STEP,
             text=f"step bounds: {_number(step.images_per_s)} images/s; the input gives "
-            f"{_number(whole.images_per_s)}, {times:.1f} times as much: nothing to change",
+            f"{_number(whole.images_per_s)}, {times:.1f} times as much: {_what_is_missed(utilisation)}",
         )
     slowest = _slowest([by_name[name] for name in _input_stages(setting)])
     if slowest is None:
@@ -174,6 +179,15 @@ def judge(stages: Sequence[Stage], ceilings: Sequence[Ceiling], setting: Setting
         return Verdict(bound=HAND_OVER, text=_hand_over_text(whole, setting))
     advice = {GATHER: _gather_advice, DECODE: _decode_advice, FETCH: _fetch_advice}.get(bound.name, _advice)
     return Verdict(bound=bound.name, text=f"{_beginning(bound, setting)}{advice(bound, setting)}")
+
+
+def _what_is_missed(found: Utilisation | None) -> str:
+    """Say why a device that the input keeps up with may still be idle for longer than is wanted."""
+    if found and found.later_share is not None and found.later_share < found.later_goal_share:
+        return "yet the device waits: other work has the cores, or batches come in fits and starts"
+    if found and found.first_epoch_share < found.first_epoch_goal_share:
+        return f"only the first epoch is held up, by {found.first_batch_s:.2f} s for its first batch"
+    return "nothing to change"
 
 
 def _input_stages(setting: Setting) -> tuple[str, ...]:

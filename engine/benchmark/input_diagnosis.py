@@ -161,7 +161,7 @@ def _measure(
         setting=setting,
         stages=stages,
         ceilings=ceilings,
-        verdict=judge(stages, ceilings, setting),
+        verdict=judge(stages, ceilings, setting, utilisation),
         utilisation=utilisation,
         rates=tuple(rates[name] for name in (*usual, *not_usual)),
     )
@@ -235,7 +235,7 @@ def _source(reader: ShardReader, options: Options) -> Source:
         reader=reader,
         order=EpochOrder(reader.shard_sizes, options.seed, options.shuffle_block_shards, repeats),
         batch=options.batch,
-        threads=options.threads or threads.default_threads(reader.manifest),
+        threads=options.threads or threads.gather_threads(reader.manifest),
         gpu="/gpu:0" if tf.config.list_physical_devices("GPU") else "",
         augment=options.augment,
     )

@@ -238,7 +238,7 @@ class BlockStream:
                 if shard in self._holders:
                     self._there.add(shard)
                 else:
-                    self._shards.release(shard)
+                    self._shards.drop_unless_held(shard)
         except BaseException as error:  # raised by the batches that need the block
             self._fail(block, error)
         finally:

@@ -8,6 +8,7 @@ held when is `block_stream`'s business.
 
 from __future__ import annotations
 
+import collections
 import mmap
 import os
 import threading
@@ -52,7 +53,7 @@ class MappedShards:
         self._manifest, self._files = manifest, manifest.splits[split].shards
         self._verify = verify
         self._mapped: dict[int, np.ndarray] = {}
-        self._held: set[int] = set()
+        self._held: collections.Counter[int] = collections.Counter()
         self._locks = [threading.Lock() for _ in self._files]
         self._change = threading.Lock()
         self._closed = False
@@ -66,6 +67,10 @@ class MappedShards:
     def __getitem__(self, shard: int) -> np.ndarray:
         data = self._mapped.get(shard)
         return self._open(int(shard)) if data is None else data
+
+    def mapped(self, shard: int) -> np.ndarray | None:
+        """Return a shard that is mapped at present; None: it must be opened first."""
+        return self._mapped.get(shard)
 
     @property
     def size_bytes(self) -> tuple[int, ...]:
@@ -91,7 +96,7 @@ class MappedShards:
         return np.frombuffer(b"".join(parts), np.uint8).reshape(len(offsets), count)
 
     def hold(self, shard: int, wait_s: float) -> Claim | None:
-        """Begin to fetch a shard of a remote data set and keep it until `release`.
+        """Begin to fetch a shard of a remote data set and keep it until as many calls of `release`.
 
         Args:
             shard: number of the shard.
@@ -107,11 +112,11 @@ class MappedShards:
         file = self._files[shard]
         with self._change:
             if shard in self._mapped or not file.size_bytes or self.cache is None:
-                self._held.add(shard)
+                self._held[shard] += 1
                 return None
         claim = self.cache.claim(self.location(shard), file, wait_s=wait_s, give_way=self._drop_oldest)
         with self._change:
-            self._held.add(shard)
+            self._held[shard] += 1
         return claim
 
     def finish_hold(self, shard: int, claim: Claim) -> None:
@@ -128,10 +133,18 @@ class MappedShards:
             os.close(descriptor)
 
     def release(self, shard: int) -> None:
-        """Let go of a held shard; arrays that were taken before stay valid."""
+        """Let go of a held shard, unless others hold it; arrays that were taken before stay valid."""
         with self._change:
-            self._held.discard(shard)
-            self._mapped.pop(shard, None)
+            self._held[shard] -= 1
+            if self._held[shard] <= 0:
+                del self._held[shard]
+        self.drop_unless_held(shard)
+
+    def drop_unless_held(self, shard: int) -> None:
+        """Let go of a shard that nobody holds, as one that was released before it had come."""
+        with self._change:
+            if shard not in self._held:
+                self._mapped.pop(shard, None)
 
     def close(self) -> None:
         """Let go of all shards; arrays that were taken before stay valid."""

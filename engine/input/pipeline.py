@@ -26,6 +26,9 @@ from records.labels import FINDINGS
 
 Arrays = tuple[np.ndarray, ...]
 
+# None of the functions below branches on tensors; to rewrite them as if would cost the first batch 0.1 s.
+_as_it_is = tf.autograph.experimental.do_not_convert
+
 
 def training_batches(
     reader: ShardReader,
@@ -53,7 +56,7 @@ def training_batches(
         part: of each global batch that this stream gives, B records.
         augment: how pictures are varied by `model.augment`; None: no transforms are given.
         prefetch: batches to have ready.
-        threads: that gather; None: two for raw pictures, one a CPU for compressed ones.
+        threads: that gather; None: one for raw pictures, one a CPU for compressed ones.
 
     Returns:
         images: (B, S, S, C) uint8, and labels: (B, 14) float32; with `augment`, in place of the images
@@ -194,13 +197,15 @@ def _specs(reader: ShardReader, records: int | None, between: tuple[int, ...]) -
 def _with_pass(numbers: tf.data.Dataset, begin: Callable[[], np.ndarray]) -> tf.data.Dataset:
     """Put what `begin` returns, called anew whenever an iteration starts, behind each number."""
 
+    @_as_it_is
     def one_pass(_: tf.Tensor) -> tf.data.Dataset:
         pass_number = tf.ensure_shape(tf.numpy_function(begin, [], tf.int64), ())
-        return numbers.map(lambda number: (number, pass_number))
+        return numbers.map(_as_it_is(lambda number: (number, pass_number)))
 
     return tf.data.Dataset.from_tensors(0).flat_map(one_pass)
 
 
+@_as_it_is
 def _as_inputs(
     images: tf.Tensor, drawn: tf.Tensor, labels: tf.Tensor
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
@@ -222,15 +227,18 @@ def _gathered(
     # TensorFlow keeps the function below, and all that it names, for the life of the process: the memory is
     # the reader's, shared by its data sets and freed when it closes.
     buffers = reader.buffers(most)
-    count = threads or input_threads.default_threads(reader.manifest)
+    count = threads or input_threads.gather_threads(reader.manifest)
 
-    # Outside of `load`, whose own functions TensorFlow would rewrite and run slower.
     def call(number: np.ndarray, *others: np.ndarray) -> Arrays:
         return gather(int(number), buffers, *others)
 
+    @_as_it_is
     def load(*numbers: tf.Tensor) -> tuple[tf.Tensor, ...]:
         arrays = tf.numpy_function(call, numbers, [spec.dtype for spec in specs])
         return tuple(tf.ensure_shape(array, spec.shape) for array, spec in zip(arrays, specs, strict=True))
 
-    batches = numbers.map(load, num_parallel_calls=count, deterministic=True)
+    # A single one is the thread that prefetches, so that no batch goes through a third one's hands.
+    batches = (
+        numbers.map(load, num_parallel_calls=count, deterministic=True) if count > 1 else numbers.map(load)
+    )
     return batches.with_options(input_threads.options(count, deterministic=True))

@@ -68,6 +68,12 @@ class ShardReader:
         self.shard_sizes = tuple(shard.records for shard in manifest.splits[split].shards)
         self.fault: CxrError | None = None
         self._rows = _read_index(manifest, split, self.image_shape)
+        # Columns of their own: picked from whole rows, they would take a tenth of a batch's time.
+        self._shard, self._image_start = (
+            self._rows[key].astype(np.int64) for key in ("shard", "image_offset")
+        )
+        self._labels = np.zeros((len(self._rows), len(FINDINGS)), np.float32)
+        self._labelled: set[int] = set()  # shards whose labels stand there
         self.shards = MappedShards(manifest, split, verify=verify, cache_settings=cache_settings)
         self._raw = manifest.image["encoding"] == "raw"
         self._buffers: dict[int, Buffers] = {}
@@ -121,14 +127,16 @@ class ShardReader:
             RecordError: a compressed picture can't be decoded or has another shape.
         """
         images = np.empty((len(rows), *self.image_shape), np.uint8) if out is None else out
-        labels = np.empty((len(rows), len(FINDINGS)), np.uint8)
         copy = self._copy_raw if self._raw else self._copy_decoded
         try:
-            copy(self._rows[rows], images, labels)
+            shards = self._shard[rows].tolist()
+            for shard in set(shards) - self._labelled:
+                self._load_labels(shard)
+            copy(rows, shards, images)
         except CxrError as error:
             self.fault = self.fault or error
             raise
-        return images, labels.astype(np.float32)
+        return images, self._labels[rows]
 
     def records(self, rows: np.ndarray) -> list[example.Record]:
         """Parse whole records: everything that a record holds.
@@ -172,35 +180,40 @@ class ShardReader:
                 )
         return labels
 
-    def _copy_raw(self, rows: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
-        flat = images.reshape(len(rows), int(np.prod(self.image_shape)))
-        # Records of a shard differ by a byte or two in length, so there is no stride to index by. Copies of
-        # this size release the interpreter's lock.
-        positions = zip(
-            *(rows[key].tolist() for key in ("shard", "image_offset", "labels_offset")), strict=True
-        )
-        for number, (shard, image, label) in enumerate(positions):
-            data = self.shards[shard]
-            flat[number] = data[image : image + flat.shape[1]]
-            labels[number] = data[label : label + len(FINDINGS)]
-            # Kept until the next shard is opened, it would hold room in the cache that others wait for.
-            del data
+    def _load_labels(self, shard: int) -> None:
+        """Keep a shard's labels, so that a batch takes them at once; threads may do it twice."""
+        first = sum(self.shard_sizes[:shard])
+        rows = slice(first, first + self.shard_sizes[shard])
+        places = self._rows["labels_offset"][rows].astype(np.int64)[:, None] + np.arange(len(FINDINGS))
+        self._labels[rows] = self.shards[shard][places]
+        self._labelled.add(shard)
 
-    def _copy_decoded(self, rows: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
-        positions = zip(
-            *(rows[key].tolist() for key in ("shard", "image_offset", "image_bytes", "labels_offset")),
-            strict=True,
-        )
-        for number, (shard, image, image_bytes, label) in enumerate(positions):
+    def _copy_raw(self, rows: np.ndarray, shards: list[int], images: np.ndarray) -> None:
+        # Records of a shard differ by a byte or two in length, so there is no stride to index by.
+        flat = images.reshape(len(rows), int(np.prod(self.image_shape)))
+        pictures: list[np.ndarray] = []
+        for number, (shard, start) in enumerate(zip(shards, self._image_start[rows].tolist(), strict=True)):
+            data = self.shards.mapped(shard)
+            if data is None:
+                # What is kept while another shard is opened would hold room in the cache that it waits for.
+                _copy_all(pictures, flat[number - len(pictures) : number])
+                pictures.clear()
+                data = self.shards[shard]
+            pictures.append(data[start : start + flat.shape[1]])
+            del data
+        _copy_all(pictures, flat[len(rows) - len(pictures) :])
+
+    def _copy_decoded(self, rows: np.ndarray, shards: list[int], images: np.ndarray) -> None:
+        sizes = self._rows["image_bytes"][rows].tolist()
+        positions = zip(shards, self._image_start[rows].tolist(), sizes, strict=True)
+        for number, (shard, start, image_bytes) in enumerate(positions):
             data = self.shards[shard]
             try:
-                decode.into(data[image : image + image_bytes], images[number])
+                decode.into(data[start : start + image_bytes], images[number])
             except RecordError as error:
-                raise RecordError(
-                    f"{self._record_name(rows[number])}: {error}: run the conversion again with --resume"
-                ) from error
-            labels[number] = data[label : label + len(FINDINGS)]
-            del data  # as above
+                name = self._record_name(self._rows[rows[number]])
+                raise RecordError(f"{name}: {error}: run the conversion again with --resume") from error
+            del data  # not kept while the next shard is opened, as above
 
     def _parse(self, payload: bytes, row: Any) -> example.Record:
         try:
@@ -212,6 +225,12 @@ class ShardReader:
 
     def _record_name(self, row: Any) -> str:
         return f"{self.shards.location(row['shard'])}: the record at byte {row['payload_offset']}"
+
+
+def _copy_all(pictures: list[np.ndarray], out: np.ndarray) -> None:
+    """Copy (bytes,) arrays into the rows of `out`: one call, so threads rarely wait for the interpreter."""
+    if pictures:
+        np.concatenate(pictures, out=out.reshape(-1))
 
 
 def image_shape(manifest: Manifest) -> tuple[int, int, int]:

@@ -60,7 +60,7 @@ def training_batches(
         paths = local_paths(manifest, "train", cache_settings=cache_settings)
         serialized = tf.data.TFRecordDataset(tf.constant(paths, tf.string))
     parse = record_parser(manifest)
-    count = threads.default_threads(manifest)
+    count = threads.parsing_threads(manifest)
     # As the indexed reader: what doesn't fill a batch is left out, another part in each epoch.
     whole = manifest.splits["train"].images >= batch
 
@@ -129,7 +129,7 @@ def tfrecord_batches(
         serialized = serialized.shuffle(shuffle_buffer)
     if repeat:
         serialized = serialized.repeat()
-    count = threads.default_threads(manifest)
+    count = threads.parsing_threads(manifest)
     batches = serialized.batch(batch).map(
         record_parser(manifest), num_parallel_calls=count, deterministic=deterministic
     )

@@ -8,12 +8,20 @@ from records.machine import usable_cores
 from records.manifest import Manifest
 
 # Two threads keep one batch ahead of the other; more don't copy faster than the memory allows.
-_COPY_THREADS = 2
+_PARSING_THREADS = 2
+# One copies nearly as fast as the memory allows; a second one would cost a tenth more CPU time, in turns
+# taken and in waiting for the interpreter, and reads cold files no faster.
+_COPYING_THREADS = 1
 
 
-def default_threads(manifest: Manifest) -> int:
-    """Return how many threads gather: two for raw pictures, one a CPU for those that must be decoded."""
-    return _COPY_THREADS if manifest.image["encoding"] == "raw" else usable_cores()
+def parsing_threads(manifest: Manifest) -> int:
+    """Return how many threads parse records: two with raw pictures, one a CPU where they must be decoded."""
+    return _PARSING_THREADS if manifest.image["encoding"] == "raw" else usable_cores()
+
+
+def gather_threads(manifest: Manifest) -> int:
+    """Return how many threads gather: one for raw pictures, one a CPU for those that must be decoded."""
+    return _COPYING_THREADS if manifest.image["encoding"] == "raw" else usable_cores()
 
 
 def options(threads: int, *, deterministic: bool) -> tf.data.Options:

@@ -129,6 +129,16 @@ def test_at_most_two_blocks_are_fetched_ahead(open_reader, proxy) -> None:
         wait_until(lambda: mapped(reader) == set.union(*expected[1:4]))
 
 
+def test_a_stream_that_ends_leaves_the_shards_of_another_one_mapped(open_reader) -> None:
+    reader = open_reader()
+    first_block = block_sets(1)[0]
+    with stream_of(reader) as stream:
+        with stream_of(reader) as other, other.batch(0), stream.batch(0):
+            pass
+        assert first_block <= mapped(reader)
+    assert not mapped(reader)
+
+
 def test_a_block_is_kept_until_all_its_batches_are_done(open_reader) -> None:
     reader = open_reader()
     first_block = block_sets(1)[0]
