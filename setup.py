@@ -18,6 +18,7 @@ TEST = [
     "gcp-storage-emulator>=2024.8",
     "scikit-learn>=1.4",
     "scipy>=1.11",
+    "jax>=0.5",
 ]
 DEV = ["ruff==0.17.6", "mypy>=1.10", "pandas-stubs", "types-PyYAML", "types-protobuf", "build"]
 

@@ -5,19 +5,22 @@ model in safe mode.
 """
 
 from engine.model.augment import Augment, with_augmentation
+from engine.model.build import build_model
 from engine.model.cbam import ChannelAttention, SpatialAttention
-from engine.model.densenet_cbam import build_densenet121_cbam, probabilities
-from engine.model.preprocess import DenseNetPreprocess
+from engine.model.logits import probabilities
+from engine.model.preprocess import Preprocess
+from engine.model.save import save_model
 from engine.model.weights import WeightTransfer, load_weights
 
 __all__ = [
     "Augment",
     "ChannelAttention",
-    "DenseNetPreprocess",
+    "Preprocess",
     "SpatialAttention",
     "WeightTransfer",
-    "build_densenet121_cbam",
+    "build_model",
     "load_weights",
     "probabilities",
+    "save_model",
     "with_augmentation",
 ]

@@ -1,4 +1,4 @@
-"""Weights for a fresh model: from ImageNet, from a file of its backbone, or from another model of ours.
+"""Weights for a fresh model: from ImageNet, from a file of its backbone, or from another model.
 
 Which layers took weights and which kept their initial ones is printed and returned, because a transfer
 that silently skips most of a model looks like a working one.
@@ -19,13 +19,25 @@ from records.errors import ConfigError, RunError
 
 IMAGENET = "imagenet"
 NO_WEIGHTS = "none"
-BACKBONE = "densenet121"
 
-# The file that keras.applications.DenseNet121(weights="imagenet", include_top=False) fetches. Fetching it
-# here keeps a failed download apart from a fault in building the model, and shares Keras's cache.
-IMAGENET_FILE = "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5"
-IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/densenet/{IMAGENET_FILE}"
-IMAGENET_MD5 = "30ee3e1110167f948a6b9946edeeb738"
+# The files that keras.applications fetches with weights="imagenet" and include_top=False, and their MD5s.
+# Fetching them here keeps a failed download apart from a fault in building the model, and shares Keras's
+# cache.
+IMAGENET_FOLDER = "https://storage.googleapis.com/tensorflow/keras-applications/densenet"
+IMAGENET_FILES = {
+    "densenet121": (
+        "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "30ee3e1110167f948a6b9946edeeb738",
+    ),
+    "densenet169": (
+        "densenet169_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "b8c4d4c20dd625c148057b9ff1c1176b",
+    ),
+    "densenet201": (
+        "densenet201_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "c13680b51ded0fb44dff2d8f86ac8bb1",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -46,26 +58,26 @@ class WeightTransfer:
 
 
 def load_weights(model: keras.Model, source: str) -> WeightTransfer:
-    """Load weights into a model that holds its backbone as a layer named `BACKBONE`.
+    """Load weights into a model; its backbone, if it has one, is the model among its layers.
 
     Args:
         model: changed in place.
-        source: `imagenet`; or a local path that ends in
+        source: `imagenet`, for a backbone named in `IMAGENET_FILES`; or a local path that ends in
             `.keras`: any saved model; layers of the same name and weight shapes are taken,
             `.weights.h5`: `save_weights` of the whole model or of its backbone, which must fit in full,
             `.h5`: a file of `keras.applications`, which must fit the backbone in full.
 
     Raises:
-        ConfigError: no such file, or a name that ends otherwise.
+        ConfigError: no such file, a name that ends otherwise, or weights of a backbone for a model without.
         RunError: ImageNet's weights can't be fetched, the file can't be read, or it doesn't fit.
     """
-    path = _imagenet_path() if source == IMAGENET else _local_path(source)
+    path = _imagenet_path(_backbone(model, source).name) if source == IMAGENET else _local_path(source)
     if path.name.endswith(".keras"):
         loaded = _load_by_name(model, path)
-    elif path.name.endswith(".weights.h5"):
-        loaded = _load_keras_weights(model, path)
+    elif path.name.endswith(".weights.h5") and _holds_whole(path):
+        loaded = _load_in_full(model, path)
     else:
-        loaded = _load_whole(model.get_layer(BACKBONE), path)
+        loaded = _load_in_full(_backbone(model, source), path)
     transfer = _report(model, source, loaded)
     print(transfer, file=sys.stderr)
     return transfer
@@ -101,16 +113,26 @@ def _local_path(source: str) -> Path:
     return path
 
 
-def _imagenet_path() -> Path:
+def _backbone(model: keras.Model, source: str) -> keras.Model:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            return layer
+    raise ConfigError(
+        f"model.weights: `{source}` has weights for a backbone, which {model.name} has none of; give the "
+        f"path of a `.keras` file, or `{NO_WEIGHTS}`"
+    )
+
+
+def _imagenet_path(backbone: str) -> Path:
+    name, md5 = IMAGENET_FILES[backbone]
+    url = f"{IMAGENET_FOLDER}/{name}"
     try:
-        return Path(
-            keras.utils.get_file(IMAGENET_FILE, IMAGENET_URL, cache_subdir="models", file_hash=IMAGENET_MD5)
-        )
+        return Path(keras.utils.get_file(name, url, cache_subdir="models", file_hash=md5))
     # Keras reports a failed download as a bare `Exception`, and a bad hash as `ValueError`.
     except Exception as error:
         raise RunError(
             f"the ImageNet weights can't be fetched ({_one_line(error)}); set model.weights to "
-            f"`{NO_WEIGHTS}`, or to the local path of a copy of {IMAGENET_FILE}"
+            f"`{NO_WEIGHTS}`, or to the local path of a copy of {name}"
         ) from error
 
 
@@ -131,18 +153,18 @@ def _load_by_name(model: keras.Model, path: Path) -> set[str]:
     return loaded
 
 
-def _load_keras_weights(model: keras.Model, path: Path) -> set[str]:
-    """Load a `save_weights` file into the whole model or, if it is one of a backbone, into that."""
+def _holds_whole(path: Path) -> bool:
+    """Tell a `save_weights` file of a whole model of ours from one of its backbone."""
     try:
         with h5py.File(path) as file:
-            # Keras names the groups by class, so a whole model of ours shows by its attention.
-            is_whole = "channel_attention" in file.get("layers", {})
+            layers = file.get("layers", {})
+            # All of ours begin with this layer; Keras names the groups by class.
+            return "preprocess" in layers or "channel_attention" in layers
     except OSError as error:
         raise RunError(f"{path}: can't be read as HDF5 ({_one_line(error)})") from error
-    return _load_whole(model if is_whole else model.get_layer(BACKBONE), path)
 
 
-def _load_whole(target: keras.Model, path: Path) -> set[str]:
+def _load_in_full(target: keras.Model, path: Path) -> set[str]:
     """Load a weights file that must fit `target` in full; returns the names of its layers."""
     try:
         with warnings.catch_warnings():

@@ -1,35 +1,20 @@
-"""The whole model: its size, its shapes, its precision, and a round trip through a saved file."""
+"""DenseNet with CBAM: its size, its shapes, and the stages that training leaves alone."""
+
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+from settings import DENSENET, build
 
-from engine.model import build_densenet121_cbam, probabilities
-from records.errors import ConfigError
+from engine.model import densenet_cbam
 
-ARTICLE = {
-    "stored_side_px": 320,
-    "stored_channels": 1,
-    "image_side_px": 320,
-    "findings": 14,
-    "head_units": (128, 64),
-    "dropout": 0.3,
-    "l2": 0.001,
-    "cbam_reduction": 2,
-    "weights": None,
-}
-SMALL = {**ARTICLE, "stored_side_px": 64, "image_side_px": 32}
-IMAGES = np.random.default_rng(4).integers(0, 256, (3, 64, 64, 1), np.uint8)
+IMAGES = np.random.default_rng(4).integers(0, 256, (3, 32, 32, 1), np.uint8)
 
 
 @pytest.fixture(scope="module")
 def article():
-    return build_densenet121_cbam(**ARTICLE)
-
-
-@pytest.fixture(scope="module")
-def small():
-    return build_densenet121_cbam(**SMALL)
+    return build(replace(DENSENET, image_side_px=320), side_px=320)
 
 
 def test_the_model_has_the_articles_parameters(article):
@@ -69,58 +54,25 @@ def test_hidden_layers_are_penalised_and_the_output_is_not(article):
     assert article.get_layer("head_dropout_2").rate == 0.3
 
 
-def test_logits_are_not_squashed(small):
-    assert small.get_layer("logits").activation is keras.activations.linear
-    logits = small(IMAGES, training=False)
-    assert logits.shape == (3, 14)
-    assert np.isfinite(logits).all()
+def test_frozen_stages_are_not_trained_and_their_statistics_do_not_move(tmp_path):
+    model = build(replace(DENSENET, batch_norm_momentum=0.5), side_px=32)
+    densenet_cbam.freeze(model.get_layer("densenet121"), ["stem", "conv2"])
+    model.save(tmp_path / "model.keras")
+    for kept in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        backbone = kept.get_layer("densenet121")
+        trained = {layer.name for layer in backbone.layers if layer.trainable_weights}
+        frozen = {layer.name for layer in backbone.layers if layer.weights} - trained
+        stages = {name.partition("_")[0] for name in frozen}
+        assert stages == {"conv1", "conv2", "pool2"}
+        assert not {name.partition("_")[0] for name in trained} & stages
+        before = {norm: _statistics(backbone, norm) for norm in ("conv2_block3_0_bn", "conv3_block3_0_bn")}
+        kept(IMAGES, training=True)
+        after = {norm: _statistics(backbone, norm) for norm in before}
+        assert (before["conv2_block3_0_bn"] == after["conv2_block3_0_bn"]).all()
+        assert (before["conv3_block3_0_bn"] != after["conv3_block3_0_bn"]).all()
 
 
-def test_a_saved_model_loads_in_safe_mode_and_answers_alike(small, tmp_path):
-    small.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    np.testing.assert_array_equal(loaded(IMAGES, training=False), small(IMAGES, training=False))
-
-
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_logits_are_finite_float32_under_mixed_precision(small, policy):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = build_densenet121_cbam(**SMALL)
-    finally:
-        keras.config.set_dtype_policy(before)
-    model.set_weights(small.get_weights())
-    assert keras.backend.standardize_dtype(model.get_layer("densenet121").output.dtype) == policy[6:]
-    logits = model(IMAGES, training=False)
-    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
-    np.testing.assert_allclose(logits, small(IMAGES, training=False), atol=0.05)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"stored_channels": 2}, "2 channels"),
-        ({"image_side_px": 16}, "image side is 16 px; expected 32 px to the stored 64 px"),
-        ({"image_side_px": 128}, "image side is 128 px"),
-        ({"findings": 0}, "findings is 0"),
-        ({"head_units": (128, 0)}, "head's units"),
-        ({"dropout": 1.0}, "dropout is 1.0"),
-        ({"l2": -0.1}, "l2 is -0.1"),
-        ({"cbam_reduction": 3}, "divisor of 1024"),
-    ],
-)
-def test_settings_out_of_range_are_refused_before_anything_is_built(change, message):
-    with pytest.raises(ConfigError, match=message):
-        build_densenet121_cbam(**{**SMALL, **change})
-
-
-def test_probabilities_are_float32_sigmoids_that_never_overflow():
-    logits = np.array([-1000, -50, -1, 0, 12, 1000], np.float32)
-    out = probabilities(logits)
-    assert out.dtype == np.float32
-    np.testing.assert_allclose(
-        out, [0, np.exp(-50.0), 1 / (1 + np.e), 0.5, 1 / (1 + np.exp(-12.0)), 1], rtol=1e-6
-    )
-    assert probabilities(np.float16([[12]]))[0, 0] < 1
-    assert probabilities(keras.ops.zeros((2, 3))).shape == (2, 3)
+def _statistics(backbone: keras.Model, norm: str) -> np.ndarray:
+    layer = backbone.get_layer(norm)
+    assert layer.momentum == 0.5
+    return np.stack([layer.moving_mean, layer.moving_variance])

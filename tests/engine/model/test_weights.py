@@ -1,13 +1,21 @@
 """Where weights come from, and the one clear line when they can't; with a two-layer stand-in backbone."""
 
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
+from settings import DENSENET, GUIDE, build
 
-from engine.model import build_densenet121_cbam, load_weights
+from engine.config.model import BACKBONE_CHANNELS, STAGES
+from engine.model import load_weights
 from engine.model.cbam import ChannelAttention
-from engine.model.weights import BACKBONE, IMAGENET_FILE, weighted_layers
+from engine.model.weights import IMAGENET_FILES, weighted_layers
 from records.errors import ConfigError, RunError
+
+BACKBONE = "densenet121"
 
 
 def _backbone(width=4):
@@ -111,7 +119,7 @@ def test_imagenet_weights_come_through_kerass_cache(monkeypatch, legacy_file):
     monkeypatch.setattr(keras.utils, "get_file", lambda name, *_, **__: asked.append(name) or str(path))
     model = _model()
     transfer = load_weights(model, "imagenet")
-    assert asked == [IMAGENET_FILE]
+    assert asked == ["densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5"]
     assert transfer.source == "imagenet"
     assert _same(model.get_layer(BACKBONE), donor)
 
@@ -150,18 +158,57 @@ def test_a_name_that_is_no_source_of_weights_is_refused():
         load_weights(_model(), "imagnet")
 
 
+def test_the_files_of_imagenet_weights_are_those_that_keras_knows():
+    module = sys.modules[keras.applications.DenseNet121.__module__]
+    source = Path(module.__file__).read_text()
+    assert IMAGENET_FILES.keys() == BACKBONE_CHANNELS.keys()
+    for backbone, (name, md5) in IMAGENET_FILES.items():
+        assert name.startswith(f"{backbone}_")
+        after = source.split(f'"{name}",', 1)[1]
+        assert f'file_hash="{md5}"' in after[:300]
+
+
+def test_a_model_without_a_backbone_takes_its_own_weights_and_says_so(tmp_path):
+    donor, model = _shifted(build(GUIDE)), build(GUIDE)
+    for name in ("donor.keras", "donor.weights.h5"):
+        (donor.save if name.endswith(".keras") else donor.save_weights)(tmp_path / name)
+        transfer = load_weights(model, str(tmp_path / name))
+        assert transfer.loaded == ("conv_1", "norm_1", "conv_2", "norm_2", "logits")
+        assert transfer.not_loaded == ()
+        assert all(_same(a, b) for a, b in zip(model.layers, donor.layers, strict=True))
+
+
+def test_a_model_without_a_backbone_takes_the_layers_that_fit(tmp_path):
+    _shifted(build(replace(GUIDE, filters=(4, 16)), findings=5)).save(tmp_path / "donor.keras")
+    transfer = load_weights(build(GUIDE), str(tmp_path / "donor.keras"))
+    assert transfer.loaded == ("conv_1", "norm_1")
+    assert transfer.not_loaded == ("conv_2", "norm_2", "logits")
+
+
+@pytest.mark.parametrize("name", ["imagenet", "backbone.h5", "backbone.weights.h5"])
+def test_a_backbones_weights_are_refused_by_a_model_without_one(tmp_path, name):
+    source = name
+    if name != "imagenet":
+        source = str(tmp_path / name)
+        (_backbone().save if name == "backbone.h5" else _backbone().save_weights)(source)
+    with pytest.raises(ConfigError, match="has weights for a backbone, which guide_cnn has none of"):
+        load_weights(build(GUIDE), source)
+
+
 @pytest.mark.slow
-def test_the_real_model_takes_the_weights_of_a_real_backbone(tmp_path):
-    backbone = keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(32, 32, 3))
-    _shifted(backbone).save(tmp_path / "densenet121.h5")
-    model = build_densenet121_cbam(
-        stored_side_px=32,
-        stored_channels=1,
-        image_side_px=32,
-        findings=14,
-        dropout=0.3,
-        l2=0.001,
-        cbam_reduction=2,
-        weights=str(tmp_path / "densenet121.h5"),
-    )
-    assert _same(model.get_layer(BACKBONE), backbone)
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("DenseNet121", 7_037_504), ("DenseNet169", 12_642_880), ("DenseNet201", 18_321_984)],
+)
+def test_each_real_model_takes_the_weights_of_its_real_backbone(tmp_path, name, parameters):
+    backbone = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(32, 32, 3))
+    path = tmp_path / "backbone.h5"
+    _shifted(backbone).save(path)
+    model = build(replace(DENSENET, name=f"{name.lower()}_cbam", weights=str(path), frozen=STAGES))
+    taken = model.get_layer(name.lower())
+    assert _same(taken, backbone)
+    assert taken.count_params() == parameters
+    assert taken.output.shape[-1] == BACKBONE_CHANNELS[name.lower()]
+    # The stages are the whole backbone.
+    assert taken.trainable_weights == []
+    assert len(model.trainable_weights) == 4 + 2 + 3 * 2
