@@ -66,7 +66,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_train(commands) -> None:
     command = _command(commands, "train", "train a model on the shards of a manifest", _train)
-    command.add_argument("--config", required=True, metavar="YAML", help="such as configs/baseline.yaml")
+    command.add_argument(
+        "--config",
+        required=True,
+        nargs="+",
+        metavar="YAML",
+        help="such as configs/baseline.yaml; several are trained in turn, into RUN/NAME each",
+    )
     command.add_argument(
         "--data", required=True, metavar="MANIFEST", help="manifest.json, local, s3:// or gs://"
     )
@@ -79,7 +85,13 @@ def _add_train(commands) -> None:
         dest="overrides",
         help="override one key of the config; may be repeated",
     )
-    command.add_argument("--overwrite", action="store_true", help="replace what the run directory holds")
+    begin = command.add_mutually_exclusive_group()
+    begin.add_argument("--overwrite", action="store_true", help="replace what the run directory holds")
+    begin.add_argument(
+        "--resume",
+        choices=["auto"],
+        help="go on with the run that RUN or checkpoint.location holds; begin it if there is none",
+    )
 
 
 def _add_evaluate(commands) -> None:
@@ -147,9 +159,22 @@ def _command(commands, name: str, text: str, run) -> argparse.ArgumentParser:
 
 
 def _train(flags: argparse.Namespace) -> int:
+    if len(flags.config) > 1:
+        from engine.training import in_turn
+
+        more = ["--data", flags.data, *(["--overwrite"] if flags.overwrite else [])]
+        more += ["--resume", flags.resume] if flags.resume else []
+        return in_turn.run(flags.config, flags.run_dir, flags.overrides, more)
     from engine.training import train
 
-    return train.run(flags.config, flags.data, flags.run_dir, flags.overrides, overwrite=flags.overwrite)
+    return train.run(
+        flags.config[0],
+        flags.data,
+        flags.run_dir,
+        flags.overrides,
+        overwrite=flags.overwrite,
+        resume=flags.resume is not None,
+    )
 
 
 def _evaluate(flags: argparse.Namespace) -> int:

@@ -9,18 +9,40 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
 from engine import strict_yaml
 from engine.config.augment import AugmentConfig
+from engine.config.checkpoint import CheckpointConfig
 from engine.config.input import InputConfig
 from engine.config.loss import LossConfig
 from engine.config.model import ModelConfig
+from engine.config.optimizer import OptimizerConfig
+from engine.config.schedule import ScheduleConfig
 from engine.config.train import TrainConfig
 from records.errors import ConfigError
 
-__all__ = ["AugmentConfig", "Config", "InputConfig", "LossConfig", "ModelConfig", "TrainConfig", "load"]
+__all__ = [
+    "AugmentConfig",
+    "CheckpointConfig",
+    "Config",
+    "InputConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "ScheduleConfig",
+    "TrainConfig",
+    "load",
+]
+
+# What changes neither what is learnt nor what is kept of it, so that a run may go on with other values.
+_MACHINE_KEYS = {
+    "input": {"prefetch_batches", "prefetch_to_device", "cache_bytes"},
+    "train": {"micro_batches", "replicas", "compilation", "deterministic"},
+    "checkpoint": {"every_steps", "keep_last", "location"},
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +53,10 @@ class Config:
     loss: LossConfig
     input: InputConfig
     augment: AugmentConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
     train: TrainConfig
+    checkpoint: CheckpointConfig
 
     def __post_init__(self) -> None:
         if self.augment.is_on and not self.augment.originals and not self.input.oversampled_findings:
@@ -42,12 +67,22 @@ class Config:
 
     def to_yaml(self) -> str:
         """Return the resolved config as a file that `load` reads."""
+        return yaml.safe_dump(self._values(), sort_keys=False)
+
+    def is_recipe_of(self, text: str) -> bool:
+        """Tell whether a resolved config asks for the same training, if perhaps on another machine."""
+        try:
+            other = yaml.safe_load(text)
+            return _recipe(other) == _recipe(self._values())
+        except (yaml.YAMLError, AttributeError):
+            return False
+
+    def _values(self) -> dict[str, dict[str, Any]]:
         sections = dataclasses.asdict(self)
-        values = {
+        return {
             section: {key: list(value) if isinstance(value, tuple) else value for key, value in keys.items()}
             for section, keys in sections.items()
         }
-        return yaml.safe_dump(values, sort_keys=False)
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Config:
@@ -61,3 +96,10 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
         ConfigError: with the file and the key.
     """
     return strict_yaml.load(path, overrides, Config, example="configs/baseline.yaml")
+
+
+def _recipe(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        section: {key: value for key, value in keys.items() if key not in _MACHINE_KEYS.get(section, ())}
+        for section, keys in values.items()
+    }

@@ -13,7 +13,7 @@ import numpy as np
 from engine.input.cache import CacheSettings
 from engine.input.reader import ShardReader
 from engine.model import cbam, preprocess  # noqa: F401 - registers the layers that a saved model names
-from engine.model.densenet_cbam import probabilities
+from engine.model.logits import probabilities
 from engine.training.validation import predict_logits
 from records.errors import RunError
 from records.manifest import Manifest

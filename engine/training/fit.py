@@ -1,27 +1,62 @@
-"""The training loop: batches from the shards, one compiled step, whole-epoch validation, best checkpoint."""
+"""Puts a run together from a config and a data set, and trains it: input, model, step, callbacks, loop."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from engine import config as configs
-from engine.input import cache, order, oversampling, pipeline, reader, tfio_reader, tfrecord_reader
-from engine.losses import LogitLoss, build_loss
+from engine import losses
+from engine.config.schedule import PlateauConfig
+from engine.input import order, pipeline
+from engine.input.reader import ShardReader
 from engine.model.augment import with_augmentation
-from engine.model.densenet_cbam import build_densenet121_cbam
-from engine.training.callbacks import BestCheckpoint, BetweenSteps, CsvLog, FiniteLoss, ProgressLine, RunLog
-from engine.training.run_directory import RunDirectory
+from engine.model.build import build_model
+from engine.training import checkpoints, devices, inputs, schedules, snapshot
+from engine.training.averages import averaged_weights
+from engine.training.callbacks import BestModel, FiniteLoss, RunLog
+from engine.training.cluster import this_worker
+from engine.training.logs import CsvLog, FindingsLog, StepLog, TensorBoardLog
+from engine.training.loop import Length, Loop
+from engine.training.mirror import Mirror
+from engine.training.optimizers import build_optimizer
+from engine.training.progress import ProgressLine, say
+from engine.training.run_directory import EVENTS_NAME, RunDirectory
+from engine.training.step import TrainingStep
 from engine.training.validation import Validation
+from records.errors import RunError
 from records.labels import FINDINGS
-from records.machine import usable_cores
 from records.manifest import Manifest, Split
+
+
+@dataclass
+class Run:
+    """The parts of a run that its own parts are made of.
+
+    Attributes:
+        directory: of the run.
+        config: all settings.
+        data_set: its manifest.
+        check: called between steps; what it raises ends the run.
+        training: reader of the training split.
+        validation: reader of the validation split.
+        records: the order of the training split.
+    """
+
+    directory: RunDirectory
+    config: configs.Config
+    data_set: Manifest
+    check: Callable[[], None]
+    training: ShardReader
+    validation: ShardReader
+    records: order.EpochOrder
 
 
 def fit(
@@ -31,8 +66,9 @@ def fit(
     *,
     on_start: Callable[[], None],
     check: Callable[[], None],
+    resume_from: Path | None = None,
 ) -> None:
-    """Train one model and leave config, history and best checkpoint in the run directory.
+    """Train one model and leave config, history, checkpoints and best model in the run directory.
 
     Args:
         directory: of the run.
@@ -40,189 +76,189 @@ def fit(
         data_set: its manifest.
         on_start: called when the model stands, before the first step.
         check: called between steps; what it raises ends the run.
+        resume_from: folder of checkpoints, from whose newest whole one to go on; None, or none there: from
+            the beginning.
 
     Raises:
-        CxrError: the shards, the weights or the loss are at fault.
+        CxrError: the shards, the weights, the loss or the checkpoints are at fault.
     """
-    start = time.monotonic()
+    start_s = time.monotonic()
     keras.utils.set_random_seed(config.train.seed)
     keras.config.set_dtype_policy(config.train.precision)
-    cached = cache_settings(config)
-    with (
-        reader.ShardReader(data_set, "train", cache_settings=cached) as training,
-        reader.ShardReader(data_set, "validation", cache_settings=cached) as validation,
-    ):
-        prevalence = training_prevalence(data_set.splits["train"])
-        # They lie in every shard, so those of a remote data set are read only where they are needed.
-        labels = training.labels() if config.input.oversampled_findings else np.empty((0, len(FINDINGS)))
-        records = epoch_order(config, data_set, labels)
+    strategy = devices.strategy_of(config.train.replicas, deterministic=config.train.deterministic)
+    checkpoint = checkpoints.newest(resume_from) if resume_from else None
+    with strategy.scope(), devices.losses_told(), _opened(directory, config, data_set, check) as run:
+        inputs.check_shares(config, run.records, strategy.num_replicas_in_sync)
+        if this_worker().workers > 1:
+            _check_agreement(checkpoint, strategy)
+        place = checkpoint.state["place"] if checkpoint else {"epoch": 0, "step": 0}
+        token = order.Token(config.train.seed, place["epoch"], place["step"])
         # Before the model: a remote data set's first block comes in while that is built.
-        batches = training_batches(config, data_set, training, records)
-        judged = build(config, data_set)
-        model = with_augmentation(judged) if config.augment.is_on else judged
-        compile_model(model, config, prevalence)
-        on_start()
-        directory.update(parameters=model.count_params(), device=device_name())
-        steps, batch = records.steps_per_epoch(config.train.global_batch), config.train.global_batch
-        progress = ProgressLine(config.train.epochs, steps, records.batch_records(batch))
-        faults = tfio_reader.faults_raised(data_set) if config.input.reader == "tfio" else nullcontext()
-        with faults, progress, pipeline.faults_raised(training), pipeline.faults_raised(validation):
-            model.fit(
-                batches,
-                epochs=config.train.epochs,
-                steps_per_epoch=steps,
-                verbose=0,
-                shuffle=False,  # the order is ours
-                callbacks=[
-                    FiniteLoss(functools.partial(image_ids_of_step, config, training, records)),
-                    progress,
-                    BetweenSteps(check),
-                    *_callbacks(directory, config, judged, validation, prevalence, check),
-                ],
-            )
-    directory.update(seconds=round(time.monotonic() - start, 1))
+        batches = inputs.training_batches(config, data_set, run.training, run.records, token)
+        progress = ProgressLine(
+            config.train.epochs,
+            run.records.steps_per_epoch(config.train.global_batch),
+            run.records.batch_records(config.train.global_batch),
+            start_s,
+        )
+        with _written(run) as written:
+            loop = _loop(run, strategy, progress, written)
+            if checkpoint:
+                loop.restore(checkpoint)
+                say(f"{checkpoint.path}: going on at epoch {place['epoch'] + 1}, step {place['step'] + 1}")
+            on_start()
+            with progress, inputs.faults_raised(config, data_set):
+                loop.run(inputs.on_devices(batches, config, strategy))
+    seconds = directory.read().get("seconds", 0) + time.monotonic() - start_s
+    directory.update(seconds=round(seconds, 1))
 
 
-def cache_settings(config: configs.Config) -> cache.CacheSettings:
-    """Return where copies of remote shards lie, and how much room they may take."""
-    return cache.CacheSettings(cache.default_folder(), config.input.cache_bytes)
+@contextmanager
+def _opened(
+    directory: RunDirectory, config: configs.Config, data_set: Manifest, check: Callable[[], None]
+) -> Iterator[Run]:
+    cached = inputs.cache_settings(config)
+    with (
+        ShardReader(data_set, "train", cache_settings=cached) as training,
+        ShardReader(data_set, "validation", cache_settings=cached) as validation,
+        pipeline.faults_raised(training),
+        pipeline.faults_raised(validation),
+    ):
+        records = inputs.epoch_order(config, data_set, training)
+        yield Run(directory, config, data_set, check, training, validation, records)
+
+
+def _check_agreement(checkpoint: checkpoints.Checkpoint | None, strategy: tf.distribute.Strategy) -> None:
+    place = checkpoint.state["place"] if checkpoint else {"epoch": 0, "step": 0}
+    # A whole number below 2^24 goes through float32, which the workers exchange, as it is.
+    if not devices.agreed((place["epoch"] * 99_991 + place["step"]) % 2**16, strategy):
+        raise RunError(
+            f"workers go on from different places, here {checkpoint.path if checkpoint else 'the start'}; "
+            "give all of them one --run-dir on a shared disk, or one checkpoint.location"
+        )
+
+
+@contextmanager
+def _written(run: Run) -> Iterator[checkpoints.Checkpoints | None]:
+    """The run's checkpoints, which stand at the end of the block, in the bucket too; None: another's task."""
+    if this_worker().number:
+        yield None
+        return
+    settings, folder = run.config.checkpoint, run.directory.path
+    mirror = Mirror(folder, settings.location, settings.keep_last) if settings.location else None
+    after = mirror.send if mirror else None
+    with checkpoints.Checkpoints(run.directory.checkpoints_path, settings.keep_last, after) as written:
+        yield written
+
+
+def _loop(
+    run: Run,
+    strategy: tf.distribute.Strategy,
+    progress: ProgressLine,
+    written: checkpoints.Checkpoints | None,
+) -> Loop:
+    config, batch = run.config, run.config.train.global_batch
+    length = Length(config.train.epochs, run.records.steps_per_epoch(batch), run.records.batch_records(batch))
+    judged = build(config, run.data_set)
+    model = with_augmentation(judged) if config.augment.is_on else judged
+    loss = build_training_loss(config.loss, run.data_set.splits["train"])
+    optimizer = build_optimizer(config.optimizer, config.train.precision)
+    step = TrainingStep(
+        model,
+        loss,
+        optimizer,
+        records=length.records,
+        micro_batches=config.train.micro_batches,
+        compiled=devices.is_compiled(config.train.compilation, strategy),
+    )
+    run.directory.update(parameters=model.count_params(), device=devices.device_name(strategy))
+    averaged = functools.partial(averaged_weights, model, optimizer)
+    return Loop(
+        step,
+        optimizer,
+        snapshot.variables(model, optimizer, loss.variables),
+        [progress, *_callbacks(run, judged, loss, averaged, length)],
+        length,
+        rate=schedules.rate_of_step(
+            config.schedule,
+            config.optimizer.learning_rate,
+            steps_per_epoch=length.steps,
+            epochs=length.epochs,
+        ),
+        checkpoints=written,
+        every_steps=config.checkpoint.every_steps,
+        check=run.check,
+        together=this_worker().workers > 1,
+    )
 
 
 def build(config: configs.Config, data_set: Manifest) -> keras.Model:
     """Build the network that the config names, for the pictures that the data set stores."""
-    own = (data_set.statistics["mean"], data_set.statistics["deviation"])
-    return build_densenet121_cbam(
+    return build_model(
+        config.model,
         stored_side_px=data_set.image["side_px"],
         stored_channels=data_set.image["stored_channels"],
-        image_side_px=config.model.image_side_px,
+        mean_and_deviation=(data_set.statistics["mean"], data_set.statistics["deviation"]),
         findings=len(FINDINGS),
-        head_units=config.model.head_units,
-        dropout=config.model.dropout,
-        l2=config.model.l2,
-        cbam_reduction=config.model.cbam_reduction,
-        batch_norm_momentum=config.model.batch_norm_momentum,
-        mean_and_deviation=own if config.model.normalisation == "data_set" else None,
-        weights=config.model.weights,
     )
 
 
-def training_prevalence(split: Split) -> np.ndarray:
-    """Return the share of positives per finding, (14,) float64, of the training split.
-
-    A finding that no record has, or each, counts as half a record, so that its weight stays finite.
-    """
-    positives = np.array([split.positives[finding] for finding in FINDINGS], np.float64)
-    half_a_record = 0.5 / split.images
-    return np.clip(positives / split.images, half_a_record, 1 - half_a_record)
+def build_training_loss(loss: configs.LossConfig, split: Split) -> losses.LogitLoss:
+    """Build the loss that the config names, for the training split's counts."""
+    return losses.build_loss(loss, _positives(split), split.images)
 
 
-def build_training_loss(loss: configs.LossConfig, prevalence: np.ndarray) -> LogitLoss:
-    """Build the loss that the config names; `weighted_bce` weighs positives by the training set's N- / N+."""
-    return build_loss(
-        loss.name,
-        smoothing=loss.smoothing,
-        prevalence=loss.prevalence,
-        pos_weight=((1 - prevalence) / prevalence).tolist(),
-        training_prevalence=prevalence.tolist(),
-    )
-
-
-def compile_model(model: keras.Model, config: configs.Config, prevalence: np.ndarray) -> None:
-    """Put loss and optimiser to the model; XLA where a GPU is, for it costs minutes and slows a CPU down."""
-    model.compile(
-        optimizer=keras.optimizers.Adam(config.train.learning_rate),
-        loss=build_training_loss(config.loss, prevalence),
-        jit_compile=bool(tf.config.list_physical_devices("GPU")),
-    )
-    # Variables made while the step is traced would have it traced a second time: 29 s against 18 s to the
-    # first step on two cores.
-    model.optimizer.build(model.trainable_variables)
-
-
-def epoch_order(config: configs.Config, data_set: Manifest, labels: np.ndarray) -> order.EpochOrder:
-    """Return the order of the training records, of (N, 14) labels."""
-    sizes = tuple(shard.records for shard in data_set.splits["train"].shards)
-    repeats = oversampling.repeats(labels, config.input.oversampled_findings)
-    return order.EpochOrder(sizes, config.train.seed, config.input.shuffle_block_shards, repeats)
-
-
-def training_batches(
-    config: configs.Config, data_set: Manifest, training: reader.ShardReader, records: order.EpochOrder
-) -> tf.data.Dataset:
-    """Return endless batches of pictures, with transforms if the config asks for any, and labels."""
-    batch, prefetch = config.train.global_batch, config.input.prefetch_batches
-    augment = config.augment if config.augment.is_on else None
-    if config.input.reader == "index":
-        batches = pipeline.training_batches(
-            training, records, batch, epochs=config.train.epochs, augment=augment, prefetch=prefetch
-        )
-    else:
-        from_s3 = config.input.reader == "tfio"
-        batches = tfrecord_reader.training_batches(
-            data_set,
-            batch,
-            seed=config.train.seed,
-            shuffle_buffer=config.input.shuffle_buffer_records,
-            augment=augment,
-            prefetch=prefetch,
-            cache_settings=cache_settings(config),
-            serialized=tfio_reader.serialized_records(data_set, "train") if from_s3 else None,
-        )
-    if config.input.prefetch_to_device and len(tf.config.list_physical_devices("GPU")) == 1:
-        return pipeline.to_device(batches, "/gpu:0", prefetch)
-    return batches
-
-
-def image_ids_of_step(
-    config: configs.Config, training: reader.ShardReader, records: order.EpochOrder, epoch: int, step: int
-) -> list[str]:
-    """Name the records of a step, both counted from 0; none where TensorFlow's reader chose them."""
-    if config.input.reader != "index":
-        return []
-    rows = records.batch(epoch, step, config.train.global_batch).rows
-    return [record.image_id for record in training.records(rows)]
-
-
-def device_name() -> str:
-    """Name what the step runs on."""
-    devices = tf.config.list_physical_devices("GPU")
-    if not devices:
-        return f"CPU, {usable_cores()} cores"
-    details = tf.config.experimental.get_device_details(devices[0])
-    return f"{len(devices)} x {details.get('device_name', 'GPU')}"
+def _positives(split: Split) -> list[int]:
+    return [split.positives[finding] for finding in FINDINGS]
 
 
 def _callbacks(
-    directory: RunDirectory,
-    config: configs.Config,
+    run: Run,
     judged: keras.Model,
-    validation: reader.ShardReader,
-    prevalence: np.ndarray,
-    check: Callable[[], None],
+    loss: losses.LogitLoss,
+    averaged: Callable[[], AbstractContextManager[None]],
+    length: Length,
 ) -> list[keras.callbacks.Callback]:
-    train = config.train
-    mode = "min" if train.monitor == "val_loss" else "max"
+    directory, train, counted = run.directory, run.config.train, run.data_set.splits["train"]
+    prevalence = losses.training_prevalence(_positives(counted), counted.images)
+    monitored = {"monitor": train.monitor, "mode": train.monitor_mode}
     # The order matters: validation adds its numbers to the log that those behind it read.
     return [
+        FiniteLoss(functools.partial(inputs.image_ids_of_step, run.config, run.training, run.records)),
         Validation(
             judged,
-            validation,
-            build_training_loss(config.loss, prevalence).for_validation(prevalence.tolist()),
-            batch=train.global_batch,
-            check=check,
+            run.validation,
+            loss.for_validation(prevalence.tolist()),
+            batch=length.records,
+            threshold=train.threshold,
+            # The others would wait for a worker that leaves here: it does so behind the next step.
+            check=run.check if this_worker().workers == 1 else lambda: None,
+            averaged=averaged,
         ),
-        BestCheckpoint(directory, judged, train.monitor, mode),
+        BestModel(
+            directory, judged, **monitored, averaged=averaged, copies=run.config.checkpoint.best_copies
+        ),
         RunLog(directory),
         CsvLog(directory.history_path),
-        keras.callbacks.ReduceLROnPlateau(
-            monitor=train.monitor,
-            mode=mode,
-            factor=train.plateau_factor,
-            patience=train.plateau_patience,
-            min_delta=1e-4,
-            min_lr=train.min_learning_rate,
-        ),
+        FindingsLog(directory.findings_path),
+        StepLog(directory.steps_path),
+        TensorBoardLog(directory.path / EVENTS_NAME, length.steps),
+        *_plateau(run.config, monitored),
         keras.callbacks.EarlyStopping(
-            monitor=train.monitor, mode=mode, patience=train.early_stopping_patience, min_delta=1e-5
+            **monitored, patience=train.early_stopping_patience, min_delta=train.early_stopping_min_delta
         ),
+    ]
+
+
+def _plateau(config: configs.Config, monitored: dict[str, str]) -> list[keras.callbacks.Callback]:
+    if not isinstance(config.schedule, PlateauConfig):
+        return []
+    return [
+        keras.callbacks.ReduceLROnPlateau(
+            **monitored,
+            factor=config.schedule.factor,
+            patience=config.schedule.patience,
+            min_delta=config.schedule.min_delta,
+            min_lr=config.schedule.min_learning_rate,
+        )
     ]

@@ -1,4 +1,4 @@
-"""Leaving a run on Ctrl-C, SIGTERM or SIGHUP without raising inside TensorFlow.
+"""Leaving a run on Ctrl-C, SIGTERM, SIGHUP or a notice, without raising inside TensorFlow.
 
 Python calls a signal's handler in its main thread, wherever that happens to be, and not at all while it waits
 inside TensorFlow for a batch. An exception raised there while TensorFlow's C++ calls back into Python is
@@ -18,21 +18,26 @@ from collections.abc import Callable
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-EXIT_CODE = 130
+# A person has stopped the run, or the machine that goes down: whatever started it may start it again.
+INTERRUPTED_CODE, GOES_ON_CODE = 130, 75
 
 
 class Interrupts:
-    """What was asked for by signals within the `with` block.
+    """What was asked for by signals, or by `ask`, within the `with` block.
 
     Args:
         leave: writes down that the run was interrupted and returns what to say; called just before the
             process ends at once.
+
+    Attributes:
+        exit_code: that the process is to end with when it was asked to leave.
     """
 
     def __init__(self, leave: Callable[[], str]) -> None:
         self._leave = leave
         self._asked = False
         self._waits = False
+        self.exit_code = INTERRUPTED_CODE
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -61,19 +66,39 @@ class Interrupts:
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if a signal came; call it between steps, where that is safe."""
+        if not self._waits:
+            # TensorFlow takes SIGTERM for itself when several workers begin.
+            for number in self._before:
+                signal.signal(number, lambda *_: None)
         self._waits = True
         if self._asked:
             raise KeyboardInterrupt
 
+    @property
+    def asked(self) -> bool:
+        """Whether this process was asked to leave."""
+        return self._asked
+
+    def ask(self, reason: str) -> None:
+        """Have the run leave after its step, to be gone on with elsewhere; from any thread.
+
+        Args:
+            reason: one line, that is shown.
+        """
+        self.exit_code = GOES_ON_CODE
+        self._asked = True
+        self._say(f"{reason}; stopping after this step")
+
     def _listen(self) -> None:
         while number := self._read.recv(1):
             if number[0] in self._before:
-                self._note()
+                self._note(GOES_ON_CODE if number[0] == signal.SIGTERM else INTERRUPTED_CODE)
 
-    def _note(self) -> None:
+    def _note(self, exit_code: int) -> None:
         if self._asked or not self._waits:
             self._say(self._leave())
-            os._exit(EXIT_CODE)
+            os._exit(exit_code)
+        self.exit_code = exit_code
         self._asked = True
         self._say("stopping after this step; once more: at once")
 

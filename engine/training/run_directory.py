@@ -27,6 +27,10 @@ RUN_NAME = "run.json"
 CONFIG_NAME = "config.yaml"
 HISTORY_NAME = "history.csv"
 CHECKPOINT_NAME = "best.keras"
+CHECKPOINTS_NAME = "checkpoints"
+FINDINGS_NAME = "findings.csv"
+STEPS_NAME = "steps.csv"
+EVENTS_NAME = "tensorboard"
 LOCK_NAME = ".lock"
 REPLACED_NAME = ".replaced"
 
@@ -51,6 +55,21 @@ class RunDirectory:
     def history_path(self) -> Path:
         """The CSV log, one row an epoch."""
         return self.path / HISTORY_NAME
+
+    @property
+    def findings_path(self) -> Path:
+        """The validation of each finding in each epoch."""
+        return self.path / FINDINGS_NAME
+
+    @property
+    def steps_path(self) -> Path:
+        """The loss of each step."""
+        return self.path / STEPS_NAME
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """The folder of what the run can go on from."""
+        return self.path / CHECKPOINTS_NAME
 
     @property
     def checkpoint_path(self) -> Path:
@@ -155,6 +174,13 @@ class RunDirectory:
         }
         storage.write_bytes(str(self.path / RUN_NAME), _json(values))
 
+    def resume(self, config: configs.Config) -> None:
+        """Begin to go on with the run that stands here, perhaps with other settings of the machine."""
+        storage.write_bytes(str(self.config_path), config.to_yaml().encode())
+        known = self.read()
+        resumed = [*known.get("resumed", []), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())]
+        self.update(state=UNFINISHED, process_id=os.getpid(), resumed=resumed, versions=_versions())
+
     def commit(self) -> None:
         """Let go of the run that this one replaces: its model stands and training begins."""
         shutil.rmtree(self.path / REPLACED_NAME, ignore_errors=True)
@@ -196,7 +222,7 @@ class RunDirectory:
         return (
             known["manifest"]["sha256"] == data.sha256
             and self.config_path.is_file()
-            and self.config_path.read_text(encoding="utf-8") == config.to_yaml()
+            and config.is_recipe_of(self.config_path.read_text(encoding="utf-8"))
         )
 
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from engine import backend
 from engine import config as configs
 from engine.input.cache import default_folder
-from engine.training import run_directory
-from engine.training.interrupts import EXIT_CODE, Interrupts
+from engine.training import mirror, run_directory, spot
+from engine.training.cluster import this_worker
+from engine.training.interrupts import GOES_ON_CODE, Interrupts
 from engine.training.run_directory import RunDirectory
 from records import manifest, storage
 from records.errors import ConfigError, CxrError, RunError
 
 
-def run(config_path: str, data: str, run_dir: str, overrides: Sequence[str], *, overwrite: bool) -> int:
+def run(
+    config_path: str,
+    data: str,
+    run_dir: str,
+    overrides: Sequence[str],
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> int:
     """Train as the config says and leave a run directory.
 
     Args:
@@ -25,13 +35,19 @@ def run(config_path: str, data: str, run_dir: str, overrides: Sequence[str], *, 
         run_dir: folder of the run.
         overrides: `section.key=value` each.
         overwrite: replace what the folder holds.
+        resume: go on with the run that the folder or the config's bucket holds; begin it if there is none.
 
     Returns:
-        0, or 130 when interrupted.
+        0; 130 when interrupted; 75 when the machine goes down and the run is to be gone on with elsewhere.
 
     Raises:
         CxrError: the config, the data set or the run directory is at fault.
     """
+    if storage.is_remote(run_dir):
+        raise ConfigError(
+            f"--run-dir is {run_dir}; expected a folder, from which "
+            f"--set checkpoint.location={run_dir} copies the run there"
+        )
     config = configs.load(config_path, overrides)
     data_set = manifest.load(data)
     manifest.check_files(data_set)
@@ -39,16 +55,56 @@ def run(config_path: str, data: str, run_dir: str, overrides: Sequence[str], *, 
     _check_model(data_set, config)
     if storage.is_remote(data_set.location):
         storage.make_folder(str(default_folder()))
+    if this_worker().number:
+        return _run_beside(run_dir, config, data_set, resume=resume, overwrite=overwrite)
     directory = RunDirectory(run_dir)
     with directory.locked():
-        if not overwrite and _is_done(directory, config, data_set):
+        # What a killed process had begun to fetch is no run until its note stands.
+        if resume and config.checkpoint.location and not (directory.path / run_directory.RUN_NAME).exists():
+            mirror.fetch(config.checkpoint.location, directory.path)
+        resume = resume and bool(directory.entries())
+        if not overwrite and _is_done(directory, config, data_set, resume=resume):
             return 0
-        directory.start(config, data_set)
-        return _fit(directory, config, data_set)
+        if resume:
+            directory.resume(config)
+        else:
+            directory.start(config, data_set)
+        return _fit(directory, config, data_set, resume_from=directory.checkpoints_path if resume else None)
 
 
-def _fit(directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest) -> int:
-    started = False
+def _run_beside(
+    run_dir: str, config: configs.Config, data_set: manifest.Manifest, *, resume: bool, overwrite: bool
+) -> int:
+    """Train as one of the workers that leave nothing, in a folder that goes when they end."""
+    written = RunDirectory(run_dir)
+    if not overwrite and _is_finished(written, config, data_set):
+        return 0
+    with tempfile.TemporaryDirectory(prefix="cxr-worker-") as folder:
+        directory = RunDirectory(str(Path(folder) / "run"))
+        shared = written.checkpoints_path
+        with directory.locked():
+            if resume and not shared.is_dir() and config.checkpoint.location:
+                brought = RunDirectory(str(Path(folder) / "brought"))
+                storage.make_folder(str(brought.path))
+                mirror.fetch(config.checkpoint.location, brought.path)
+                shared = brought.checkpoints_path
+            directory.start(config, data_set)
+            return _fit(directory, config, data_set, resume_from=shared if resume else None)
+
+
+def _is_finished(directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest) -> bool:
+    return (
+        (directory.path / run_directory.RUN_NAME).exists()
+        and directory.describes(config, data_set)
+        and directory.read()["state"] == run_directory.FINISHED
+    )
+
+
+def _fit(
+    directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest, *, resume_from: Path | None
+) -> int:
+    # A run that is gone on with has begun: what stands in the folder stays, whatever comes.
+    started = resume_from is not None
 
     def start() -> None:
         nonlocal started
@@ -69,10 +125,19 @@ def _fit(directory: RunDirectory, config: configs.Config, data_set: manifest.Man
             backend.load()
             from engine.training import fit
 
-            fit.fit(directory, config, data_set, on_start=start, check=interrupts.check)
+            with spot.Watch(interrupts.ask):
+                fit.fit(
+                    directory,
+                    config,
+                    data_set,
+                    on_start=start,
+                    check=interrupts.check,
+                    resume_from=resume_from,
+                )
     except KeyboardInterrupt:
         print(leave(), file=sys.stderr)
-        return EXIT_CODE
+        # Where another worker was asked, this one goes on with the others.
+        return interrupts.exit_code if interrupts.asked else GOES_ON_CODE
     except BaseException as error:
         if not started:
             directory.roll_back()
@@ -81,6 +146,8 @@ def _fit(directory: RunDirectory, config: configs.Config, data_set: manifest.Man
         directory.update(state=run_directory.FAILED, error=text)
         raise
     directory.update(state=run_directory.FINISHED)
+    if config.checkpoint.location and not this_worker().number:
+        mirror.Mirror(directory.path, config.checkpoint.location, config.checkpoint.keep_last).send()
     print(f"{directory.path}: {run_directory.summary(directory)}")
     return 0
 
@@ -120,8 +187,10 @@ def _check_model(data_set: manifest.Manifest, config: configs.Config) -> None:
         raise ConfigError(f"model.weights is `{weights}`; expected none, imagenet or the path of a file")
 
 
-def _is_done(directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest) -> bool:
-    """Tell whether this very run is finished; refuse a directory that holds anything else."""
+def _is_done(
+    directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest, *, resume: bool
+) -> bool:
+    """Tell whether this very run is finished; refuse a directory that holds anything else to go on with."""
     if not directory.entries():
         return False
     known = directory.read()
@@ -129,11 +198,14 @@ def _is_done(directory: RunDirectory, config: configs.Config, data_set: manifest
     if same and known["state"] == run_directory.FINISHED:
         print(f"{directory.path}: {run_directory.summary(directory, running=False)}; nothing to do")
         return True
+    if same and resume:
+        return False
     what = (
         f"a run ({run_directory.summary(directory, running=False)})"
         if same
         else "a run with another config or data set"
     )
+    go_on = "go on with it by --resume auto, " if same else ""
     raise RunError(
-        f"{directory.path}: holds {what}; choose another --run-dir, or replace it with --overwrite"
+        f"{directory.path}: holds {what}; {go_on}choose another --run-dir, or replace it with --overwrite"
     )

@@ -384,5 +384,5 @@ def test_an_endpoint_without_its_scheme_is_one_clear_line(s3: str, monkeypatch: 
 
 def test_a_missing_bucket_is_no_mere_missing_object(s3: str) -> None:
     assert not storage.exists(f"{s3}/absent")
-    with pytest.raises(StorageError, match="^s3://absent-bucket: the store has no such bucket"):
+    with pytest.raises(StorageError, match=r"^s3://absent-bucket: the store has no such bucket"):
         storage.exists("s3://absent-bucket/manifest.json")

@@ -1,0 +1,135 @@
+"""The devices that share each step, and how TensorFlow uses them; set before it makes its first tensor."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from engine.training.cluster import this_worker
+from records.errors import ConfigError, RunError
+from records.machine import usable_cores
+
+
+def strategy_of(replicas: int, *, deterministic: bool = False) -> tf.distribute.Strategy:
+    """Return the strategy in whose scope model, optimiser and step are to be made.
+
+    Args:
+        replicas: devices that share a batch; 0: all GPUs, or one CPU. More than one where no GPU is are parts
+            of the CPU, with which runs for several GPUs can be tried out.
+        deterministic: whether each operation must repeat its result bit for bit.
+
+    Raises:
+        ConfigError: there are fewer GPUs, or a number is given for a run of several workers.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    wanted = replicas or len(gpus) or 1
+    if gpus and wanted > len(gpus):
+        raise ConfigError(
+            f"train.replicas is {replicas}, but TensorFlow finds {len(gpus)} GPUs; expected at most those"
+        )
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if not gpus:
+        # Operations that run at the same time add up gradients in the order in which they end.
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    if this_worker().workers > 1:
+        return _of_workers(replicas)
+    if wanted == 1:
+        return tf.distribute.get_strategy()
+    if gpus:
+        return tf.distribute.MirroredStrategy([f"/gpu:{number}" for number in range(wanted)])
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * wanted)
+    return tf.distribute.MirroredStrategy([f"/cpu:{number}" for number in range(wanted)])
+
+
+def _of_workers(replicas: int) -> tf.distribute.Strategy:
+    if replicas:
+        raise ConfigError(
+            f"train.replicas is {replicas} in a run of several workers; expected 0: all GPUs of each"
+        )
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def distributed(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any:
+    """Return this worker's part of each batch as the distributed batches of its replicas."""
+    workers = this_worker().workers
+    if workers == 1:
+        return strategy.experimental_distribute_dataset(batches)
+    parts = _of_replicas(batches, strategy.num_replicas_in_sync // workers)
+    return strategy.distribute_datasets_from_function(lambda _: parts)
+
+
+def _of_replicas(batches: tf.data.Dataset, replicas: int) -> tf.data.Dataset:
+    """Cut each batch of a worker into those of its replicas, one after the other."""
+    if replicas == 1:
+        return batches
+
+    def cut(whole: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(whole, [replicas, whole.shape[0] // replicas, *whole.shape[1:]])
+
+    return batches.map(lambda *batch: tf.nest.map_structure(cut, batch)).unbatch()
+
+
+@contextlib.contextmanager
+def losses_told() -> Iterator[None]:
+    """Say in a line that another worker is gone, where TensorFlow fails because of that inside the block.
+
+    Raises:
+        RunError: in its place.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError) as error:
+        if this_worker().workers == 1:
+            raise
+        raise RunError(
+            "another worker doesn't answer any more; start all of them again with --resume auto "
+            f"({type(error).__name__})"
+        ) from error
+
+
+def agreed(value: int, strategy: tf.distribute.Strategy) -> bool:
+    """Tell whether all workers of a run have the same number; all of them must ask."""
+
+    def total() -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(value, tf.float32))
+
+    sums = strategy.experimental_local_results(strategy.run(tf.function(total)))
+    return float(sums[0]) == float(value * strategy.num_replicas_in_sync)
+
+
+def is_compiled(compilation: str, strategy: tf.distribute.Strategy) -> bool:
+    """Tell whether XLA compiles the step; on a CPU it costs minutes and slows the step down.
+
+    Args:
+        compilation: `auto`, `on` or `off`.
+        strategy: of the run.
+
+    Raises:
+        ConfigError: it is `on` for several devices.
+    """
+    several = strategy.num_replicas_in_sync > 1
+    if compilation == "on" and several:
+        raise ConfigError(
+            "train.compilation is `on` for several devices, which exchange gradients within the step; "
+            "expected `auto` or `off`"
+        )
+    return compilation == "on" or (
+        compilation == "auto" and not several and bool(tf.config.list_physical_devices("GPU"))
+    )
+
+
+def device_name(strategy: tf.distribute.Strategy) -> str:
+    """Name what the step runs on."""
+    replicas = strategy.num_replicas_in_sync
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        parts = f" in {replicas} parts" if replicas > 1 else ""
+        return f"CPU, {usable_cores()} cores{parts}"
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return f"{replicas} x {details.get('device_name', 'GPU')}"
