@@ -1,18 +1,18 @@
-"""The callbacks on scripted epochs: which model is kept, what is logged, and when a run stops."""
+"""The callbacks on scripted epochs: which model is kept, what is told of it, and when a run stops."""
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import json
 import math
-import time
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 import pytest
 
 from engine import config as configs
-from engine.training.callbacks import COLUMNS, BestCheckpoint, CsvLog, FiniteLoss, RunLog
+from engine.training.callbacks import BestModel, FiniteLoss, RunLog
 from engine.training.run_directory import RunDirectory
 from records.errors import RunError
 
@@ -22,9 +22,7 @@ NAN = math.nan
 @pytest.fixture
 def model() -> keras.Model:
     """One weight."""
-    built = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    built.compile(optimizer=keras.optimizers.SGD(0.5), loss="mse")
-    return built
+    return keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
 
 
 @pytest.fixture
@@ -35,15 +33,23 @@ def directory(tmp_path, data_set) -> RunDirectory:
     return made
 
 
+def _best(directory, model, monitor="val_loss", mode="min", **settings) -> BestModel:
+    return BestModel(directory, model, monitor, mode, **{"averaged": contextlib.nullcontext, **settings})
+
+
+def _weight(path) -> float:
+    """The one weight of a saved model."""
+    return keras.saving.load_model(path, compile=False).get_weights()[0].item()
+
+
 def _keep_best(directory, model, mode, values, monitor="val_loss") -> list[tuple[int, int]]:
     """Return after each epoch the epoch whose model stands in best.keras, and run.json's best_epoch."""
-    checkpoint = BestCheckpoint(directory, model, monitor, mode)
+    best = _best(directory, model, monitor, mode)
     standing = []
     for epoch, value in enumerate(values):
         model.set_weights([np.full((1, 1), epoch + 1.0)])
-        checkpoint.on_epoch_end(epoch, {"loss": 1.0, monitor: value})
-        saved = keras.saving.load_model(directory.checkpoint_path, compile=False)
-        standing.append((int(saved.get_weights()[0].item()), directory.read()["best_epoch"]))
+        best.on_epoch_end(epoch, {"loss": 1.0, monitor: value})
+        standing.append((int(_weight(directory.checkpoint_path)), directory.read()["best_epoch"]))
     return standing
 
 
@@ -71,9 +77,9 @@ def test_the_model_of_the_first_best_epoch_stands_and_run_json_names_it(director
 
 
 def test_only_the_monitored_value_decides(directory, model):
-    checkpoint = BestCheckpoint(directory, model, "val_macro_auroc", "max")
-    checkpoint.on_epoch_end(0, {"val_macro_auroc": 0.7, "val_loss": 0.2})
-    checkpoint.on_epoch_end(1, {"val_macro_auroc": 0.6, "val_loss": 0.1})
+    best = _best(directory, model, "val_macro_auroc", "max")
+    best.on_epoch_end(0, {"val_macro_auroc": 0.7, "val_loss": 0.2})
+    best.on_epoch_end(1, {"val_macro_auroc": 0.6, "val_loss": 0.1})
     known = directory.read()
     assert known["best_epoch"] == 1
     assert (known["best_val_macro_auroc"], known["best_val_loss"]) == (0.7, 0.2)
@@ -90,10 +96,53 @@ def test_an_undefined_best_value_is_null_in_run_json(directory, model):
     assert known["best_val_macro_auroc"] is None
 
 
-def test_a_checkpoint_leaves_no_scratch_file(directory, model):
+def test_saving_leaves_no_scratch_file(directory, model):
     before = {path.name for path in directory.path.iterdir()}
     _keep_best(directory, model, "max", [0.5, 0.6])
     assert {path.name for path in directory.path.iterdir()} - before == {"best.keras"}
+
+
+def test_the_weights_to_be_judged_are_saved_and_those_that_train_stay(directory, model):
+    @contextlib.contextmanager
+    def averaged() -> Iterator[None]:
+        model.set_weights([np.full((1, 1), 7.0)])
+        yield
+        model.set_weights([np.full((1, 1), 3.0)])
+
+    model.set_weights([np.full((1, 1), 3.0)])
+    _best(directory, model, averaged=averaged).on_epoch_end(0, {"val_loss": 0.5})
+    assert _weight(directory.checkpoint_path) == 7.0
+    assert model.get_weights()[0].item() == 3.0
+
+
+def test_each_best_model_is_kept_under_a_name_of_its_own_if_asked(directory, model):
+    best = _best(directory, model, copies="kept/weights.{epoch:04d}-{val_loss:.5f}.keras")
+    for epoch, value in enumerate([0.5, 0.6, 0.4]):
+        model.set_weights([np.full((1, 1), epoch + 1.0)])
+        best.on_epoch_end(epoch, {"val_loss": value})
+    kept = {path.name: _weight(path) for path in (directory.path / "kept").iterdir()}
+    assert kept == {"weights.0001-0.50000.keras": 1.0, "weights.0003-0.40000.keras": 3.0}
+
+
+def test_a_run_that_goes_on_remembers_the_best_value_and_what_was_told_of_it(directory, model):
+    best = _best(directory, model)
+    best.on_epoch_end(0, {"val_loss": 0.5, "val_macro_auroc": 0.8})
+    state = json.loads(json.dumps(best.state()))
+    best.on_epoch_end(1, {"val_loss": 0.4, "val_macro_auroc": 0.9})
+    again = _best(directory, model)
+    again.restore(state)
+    assert (directory.read()["best_epoch"], directory.read()["best_val_macro_auroc"]) == (1, 0.8)
+    again.on_epoch_end(1, {"val_loss": 0.6})
+    assert directory.read()["best_epoch"] == 1
+    again.on_epoch_end(2, {"val_loss": 0.45})
+    assert directory.read()["best_epoch"] == 3
+
+
+def test_a_model_that_can_not_be_written_is_one_line(directory, model):
+    directory.checkpoint_path.mkdir()
+    with pytest.raises(RunError, match=r"best\.keras: can't be written: Is a directory"):
+        _best(directory, model).on_epoch_end(0, {"val_loss": 0.5})
+    assert [path.name for path in directory.path.glob(".best*")] == []
 
 
 def _names(epoch: int, step: int) -> list[str]:
@@ -107,64 +156,6 @@ def test_a_loss_that_is_no_number_stops_the_run_with_epoch_step_and_records(loss
     watch.on_train_batch_end(3, {"loss": 0.7})
     with pytest.raises(RunError, match=r"epoch 3, step 5 .*picture_2_4\.png"):
         watch.on_train_batch_end(4, {"loss": loss})
-
-
-def test_fit_stops_at_the_very_step_whose_loss_is_no_number(model):
-    targets = np.zeros((6, 1), np.float32)
-    targets[3] = NAN
-    with pytest.raises(RunError, match=r"epoch 1, step 4 .*picture_0_3\.png"):
-        model.fit(
-            np.ones((6, 1), np.float32),
-            targets,
-            batch_size=1,
-            shuffle=False,
-            verbose=0,
-            callbacks=[FiniteLoss(_names)],
-        )
-
-
-def _read(path) -> tuple[list[str], list[dict[str, str]]]:
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    return list(reader.fieldnames or ()), rows
-
-
-def test_the_csv_log_has_a_row_an_epoch_with_the_time_and_the_values(directory, model):
-    log = CsvLog(directory.history_path)
-    log.set_model(model)
-    values = {name: 0.01 * number for number, name in enumerate(COLUMNS) if name not in ("epoch", "time")}
-    log.on_epoch_end(0, values | {"val_loss": 0.25, "a_stranger": 1.0})
-    assert len(_read(directory.history_path)[1]) == 1
-    log.on_epoch_end(1, {"loss": 0.125})
-    header, rows = _read(directory.history_path)
-    assert header == list(COLUMNS)
-    assert [row["epoch"] for row in rows] == ["1", "2"]
-    for row in rows:
-        time.strptime(row["time"], "%Y-%m-%dT%H:%M:%SZ")
-    assert float(rows[0]["val_loss"]) == 0.25
-    for name in set(values) - {"val_loss", "learning_rate"}:
-        assert float(rows[0][name]) == pytest.approx(values[name]), name
-    assert float(rows[1]["loss"]) == 0.125
-    # What an epoch doesn't know stays empty.
-    assert rows[1]["val_macro_auroc"] == ""
-
-
-def test_the_logged_learning_rate_is_the_one_that_the_epoch_used(directory, model):
-    used = []
-    callbacks = [
-        keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda *_: used.append(float(model.optimizer.learning_rate.numpy()))
-        ),
-        CsvLog(directory.history_path),
-        # The loss of zeros never falls, so each epoch but the first ends with a lower rate.
-        keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.5, patience=1, min_delta=1e-4),
-    ]
-    zeros = np.zeros((2, 1), np.float32)
-    model.fit(zeros, zeros, epochs=4, verbose=0, callbacks=callbacks)
-    assert used == [0.5, 0.5, 0.25, 0.125]
-    rows = _read(directory.history_path)[1]
-    assert [float(row["learning_rate"]) for row in rows] == used
 
 
 def test_the_run_log_says_how_many_epochs_are_done(directory, capsys):

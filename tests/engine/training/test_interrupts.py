@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -45,7 +46,20 @@ def test_a_signal_is_raised_between_steps_and_not_before(number: signal.Signals,
         os.kill(os.getpid(), number)
         with pytest.raises(KeyboardInterrupt):
             until_raised(interrupts)
+    assert interrupts.exit_code == (75 if number == signal.SIGTERM else 130)
     assert capfd.readouterr().err == "stopping after this step; once more: at once\n"
+
+
+def test_a_notice_is_raised_between_steps_and_says_why(capfd) -> None:
+    with Interrupts(refuse) as interrupts:
+        interrupts.check()
+        notice = threading.Thread(target=interrupts.ask, args=("the machine goes down",))
+        notice.start()
+        notice.join()
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+    assert interrupts.exit_code == 75
+    assert capfd.readouterr().err == "the machine goes down; stopping after this step\n"
 
 
 def test_the_signals_are_given_back_at_the_end() -> None:
@@ -55,11 +69,15 @@ def test_the_signals_are_given_back_at_the_end() -> None:
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-@pytest.mark.parametrize(("before", "printed"), [("interrupts.check()", "goes on\n"), ("pass", "")])
-def test_a_second_signal_or_one_before_the_first_step_ends_the_process(before: str, printed: str) -> None:
+@pytest.mark.parametrize(
+    ("before", "code", "printed"), [("interrupts.check()", 130, "goes on\n"), ("pass", 75, "")]
+)
+def test_a_second_signal_or_one_before_the_first_step_ends_the_process_with_its_own_code(
+    before: str, code: int, printed: str
+) -> None:
     program = TWICE.format(before=before)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (130, printed)
+    assert (done.returncode, done.stdout) == (code, printed)
     assert done.stderr.endswith("left\n")
 
 
@@ -76,7 +94,7 @@ def test_signals_are_heard_while_the_main_thread_is_inside_a_c_library() -> None
     )
     start_s = time.monotonic()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 130
+    assert done.returncode == 75
     assert done.stderr.endswith("left\n")
     assert time.monotonic() - start_s < 15
 

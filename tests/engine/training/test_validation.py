@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from engine.input.reader import ShardReader
-from engine.losses import build_loss
+from engine.losses import BCE, WeightedBCE
 from engine.training.validation import Validation, predict_logits
 from records.labels import FINDINGS
 from records.manifest import Manifest
@@ -73,7 +73,7 @@ def test_loss_and_macro_auroc_are_those_of_scikit_learn_whatever_the_batch(model
     loss = np.mean([log_loss(labels[:, f], scores[:, f], labels=[0, 1]) for f in range(len(FINDINGS))])
     auroc = np.mean([roc_auc_score(labels[:, f], scores[:, f]) for f in defined])
 
-    validation = Validation(model, reader, build_loss("bce"), batch=batch, check=lambda: None)
+    validation = Validation(model, reader, BCE(), batch=batch, threshold=0.5, check=lambda: None)
     logs = {"loss": 0.5}
     validation.on_epoch_end(0, logs)
     assert logs["loss"] == 0.5
@@ -87,8 +87,8 @@ def test_a_weighted_loss_weighs_each_record_the_same_whatever_the_batch(model, r
     weights = np.arange(1.0, len(FINDINGS) + 1)
     expected = -np.mean(weights * labels * np.log(scores) + (1 - labels) * np.log(1 - scores))
     for batch in BATCHES:
-        loss = build_loss("weighted_bce", pos_weight=weights.tolist())
-        validation = Validation(model, reader, loss, batch=batch, check=lambda: None)
+        loss = WeightedBCE(weights.tolist())
+        validation = Validation(model, reader, loss, batch=batch, threshold=0.5, check=lambda: None)
         logs: dict[str, float] = {}
         validation.on_epoch_end(0, logs)
         assert logs["val_loss"] == pytest.approx(expected, rel=1e-5)

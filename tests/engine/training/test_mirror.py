@@ -1,0 +1,132 @@
+"""The copy of a run in a bucket: what goes there in which order, and what comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.training import checkpoints, mirror
+from engine.training.checkpoints import Checkpoints
+from engine.training.mirror import Mirror
+from records import storage
+
+FILES = ("config.yaml", "history.csv", "steps.csv", "best.keras", "run.json")
+
+
+@pytest.fixture
+def location(s3: str) -> str:
+    """An empty prefix."""
+    return f"{s3}/runs/first"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run, as far as a mirror knows one."""
+    made = tmp_path / "run"
+    made.mkdir()
+    for name in FILES:
+        (made / name).write_text(f"{name} 1")
+    (made / "tensorboard").mkdir()
+    return made
+
+
+def _checkpoint(folder: Path, step: int) -> Path:
+    with Checkpoints(folder / "checkpoints", 9) as written:
+        written.save(step, {"a": np.full(3, step)}, {"step": step})
+    return folder / "checkpoints" / f"step-{step:09d}.npz"
+
+
+def _names(location: str) -> list[str]:
+    return sorted(found.location.removeprefix(f"{location}/") for found in storage.list_files(location + "/"))
+
+
+def test_the_model_goes_before_the_checkpoint_and_the_note_last(folder, location, monkeypatch):
+    sent = []
+    upload = storage.upload
+
+    def noting(path: Path, to: str) -> None:
+        sent.append(storage.name(to))
+        upload(path, to)
+
+    monkeypatch.setattr(storage, "upload", noting)
+    Mirror(folder, location, 2).send(_checkpoint(folder, 5))
+    assert sorted(sent) == sorted([*FILES, "step-000000005.npz"])
+    assert sent[-2:] == ["step-000000005.npz", "run.json"]
+    assert "best.keras" in sent[:-2]
+
+
+def test_only_what_has_changed_is_sent_again(folder, location, monkeypatch):
+    copied = Mirror(folder, location, 2)
+    copied.send(_checkpoint(folder, 5))
+    sent = []
+    monkeypatch.setattr(storage, "upload", lambda path, _: sent.append(path.name))
+    (folder / "history.csv").write_text("history.csv 2, longer")
+    copied.send(_checkpoint(folder, 10))
+    assert sent == ["history.csv", "step-000000010.npz"]
+
+
+def test_the_last_few_checkpoints_stay_and_those_of_another_run_go(folder, location):
+    copied = Mirror(folder, location, 2)
+    for step in (80, 90):
+        copied.send(_checkpoint(folder, step))
+    again = Mirror(folder, location, 2)  # begun anew over the old one
+    for step in (5, 10, 15):
+        again.send(_checkpoint(folder, step))
+    kept = [f"checkpoints/step-{step:09d}.npz" for step in (10, 15)]
+    assert _names(location) == sorted([*FILES, *kept])
+
+
+def test_an_empty_folder_gets_the_run_with_its_newest_checkpoint(folder, location, tmp_path, capsys):
+    copied = Mirror(folder, location, 2)
+    for step in (5, 10):
+        copied.send(_checkpoint(folder, step))
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    assert mirror.fetch(location, fresh)
+    for name in FILES:
+        assert (fresh / name).read_bytes() == (folder / name).read_bytes()
+    assert [path.name for path in checkpoints.stored(fresh / "checkpoints")] == ["step-000000010.npz"]
+    assert capsys.readouterr().err == f"{location}: a run is there; it is brought to {fresh}\n"
+
+
+def test_behind_a_damaged_checkpoint_the_one_before_comes(folder, location, tmp_path):
+    copied = Mirror(folder, location, 2)
+    for step in (5, 10):
+        copied.send(_checkpoint(folder, step))
+    storage.write_bytes(f"{location}/checkpoints/step-000000010.npz", b"half of it")
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    assert mirror.fetch(location, fresh)
+    found = checkpoints.newest(fresh / "checkpoints")
+    assert found is not None
+    assert found.state == {"step": 5}
+
+
+def test_a_bucket_without_a_note_holds_no_run(folder, location, tmp_path):
+    fresh = tmp_path / "fresh"
+    assert not mirror.fetch(location, fresh)
+    Mirror(folder, location, 2).send(_checkpoint(folder, 5))
+    storage.delete(f"{location}/run.json")
+    assert not mirror.fetch(location, fresh)
+    assert not fresh.exists()
+
+
+def test_the_note_comes_last_so_that_a_fetch_that_was_cut_off_left_no_run(
+    folder, location, tmp_path, monkeypatch
+):
+    Mirror(folder, location, 2).send(_checkpoint(folder, 5))
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    fetch = storage.fetch
+
+    def cut_off(source: str, path: Path) -> None:
+        if path.suffix == ".npz":
+            raise KeyboardInterrupt
+        fetch(source, path)
+
+    monkeypatch.setattr(storage, "fetch", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        mirror.fetch(location, fresh)
+    assert not (fresh / "run.json").exists()
