@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_train(commands)
+    _add_losses(commands)
     _add_evaluate(commands)
     _add_report(commands)
     _add_inspect(commands)
@@ -91,6 +92,31 @@ def _add_train(commands) -> None:
         "--resume",
         choices=["auto"],
         help="go on with the run that RUN or checkpoint.location holds; begin it if there is none",
+    )
+
+
+def _add_losses(commands) -> None:
+    command = _command(commands, "losses", "compare losses on a small model, ranked on validation", _losses)
+    command.add_argument("--config", required=True, metavar="YAML", help="such as configs/losses.yaml")
+    command.add_argument(
+        "--data", required=True, metavar="MANIFEST", help="manifest.json, local, s3:// or gs://"
+    )
+    command.add_argument(
+        "--out", required=True, metavar="DIR", help="folder of the trainings, the table and the chart"
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="overrides",
+        help="override one key of the config; may be repeated",
+    )
+    command.add_argument(
+        "--resume",
+        choices=["auto"],
+        default="auto",
+        help="finished trainings in DIR are not done again (%(default)s)",
     )
 
 
@@ -175,6 +201,12 @@ def _train(flags: argparse.Namespace) -> int:
         overwrite=flags.overwrite,
         resume=flags.resume is not None,
     )
+
+
+def _losses(flags: argparse.Namespace) -> int:
+    from engine.comparison import compare
+
+    return compare.run(flags.config, flags.data, flags.out, flags.overrides)
 
 
 def _evaluate(flags: argparse.Namespace) -> int:

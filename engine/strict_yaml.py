@@ -26,6 +26,7 @@ def load(path: str, overrides: Sequence[str], kind: type[Settings], *, example: 
         overrides: `section.key=value` each, or `section={key: value, ...}`, the value in YAML.
         kind: a dataclass of dataclasses; a section checks its own ranges when it is made. A section whose
             class has `choices`, from names to dataclasses, takes the keys of the one that its `name` chooses.
+            A key that is a tuple of dataclasses takes a list of such sections.
         example: of such a file, for the error where there is none.
 
     Raises:
@@ -66,7 +67,8 @@ def _blamed(path: str, overrides: Sequence[str], reason: str) -> str:
         name = override.partition("=")[0]
         section = name.removesuffix(".name")  # that one also says which keys there are
         of_section = "." not in section and (f"{section}." in reason or f"section `{section}`" in reason)
-        if of_section or reason.startswith((f"{name} ", f"unknown key `{name}`")):
+        of_item = f"{name}[" in reason
+        if of_section or of_item or reason.startswith((f"{name} ", f"unknown key `{name}`")):
             return f"--set {override}"
     return path
 
@@ -153,14 +155,29 @@ def _override(values: dict[str, Any], override: str, kind: type) -> None:
 def _typed(name: str, value: Any, kind: Any) -> Any:
     if isinstance(kind, types.GenericAlias):  # tuple[int, ...]
         if not isinstance(value, list):
-            example = {int: "[128, 64]", str: "[Hernia, Mass]"}[typing.get_args(kind)[0]]
+            example = _LIST_EXAMPLES.get(typing.get_args(kind)[0], "[{name: ...}, {name: ...}]")
             raise ConfigError(f"{name} is `{value}`; expected a list such as {example}")
-        return tuple(_typed(name, item, typing.get_args(kind)[0]) for item in value)
+        return tuple(
+            _item(f"{name}[{place}]", name, item, typing.get_args(kind)[0])
+            for place, item in enumerate(value)
+        )
     if kind is float:
         return _float(name, value)
     if (kind is int and isinstance(value, bool)) or not isinstance(value, kind):
         raise ConfigError(f"{name} is `{value}`; expected {_KIND_NAMES[kind]}")
     return value
+
+
+def _item(place: str, name: str, value: Any, kind: Any) -> Any:
+    """Read an item of the list `name`, a value or a section; `place` says which one it is."""
+    if not dataclasses.is_dataclass(kind):
+        return _typed(name, value, kind)
+    try:
+        return _read_section(place, typing.cast(type, kind), value)
+    except ConfigError as error:
+        # What a section says when it checks its own values doesn't tell where it stands.
+        text = str(error)
+        raise ConfigError(text if place in text else f"{place}: {text}") from error
 
 
 def _float(name: str, value: Any) -> float:
@@ -176,4 +193,5 @@ def _float(name: str, value: Any) -> float:
         raise ConfigError(f"{name} is `{value}`; expected a number") from None
 
 
+_LIST_EXAMPLES = {int: "[128, 64]", float: "[0.001, 0.003]", str: "[first, second]"}
 _KIND_NAMES = {int: "a whole number", str: "text", bool: "true or false"}

@@ -67,5 +67,5 @@ def test_a_missing_manifest_is_one_line_and_exit_code_1(tmp_path, capsys):
 
 def test_an_unknown_config_key_is_one_line_with_the_nearest_known_one(tmp_path, capsys):
     command = _train_command(tmp_path)
-    assert cli.main([*command, "--set", "train.leraning_rate=1"]) == 2
-    assert "did you mean `train.learning_rate`?" in capsys.readouterr().err
+    assert cli.main([*command, "--set", "optimizer.leraning_rate=1"]) == 2
+    assert "did you mean `optimizer.learning_rate`?" in capsys.readouterr().err

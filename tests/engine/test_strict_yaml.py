@@ -1,4 +1,4 @@
-"""Sections whose keys depend on what their name chooses, and overrides of whole sections."""
+"""Sections whose keys depend on what their name chooses, lists of them, and overrides of whole sections."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ class Circle(Shape):
 
     radius: float
 
+    def __post_init__(self) -> None:
+        if self.radius < 0:
+            raise ConfigError(f"shape.radius is {self.radius}; expected at least 0")
+
 
 @dataclass(frozen=True)
 class Square(Shape):
@@ -45,14 +49,29 @@ class Drawing:
     shape: Shape
 
 
+@dataclass(frozen=True)
+class Pile:
+    """A section with lists."""
+
+    shapes: tuple[Shape, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Room:
+    """A config with a list of sections."""
+
+    pile: Pile
+
+
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[..., Drawing]:
     """A function that reads a text as a config."""
 
-    def read_text(text: str, overrides: Sequence[str] = ()) -> Drawing:
+    def read_text(text: str, overrides: Sequence[str] = (), kind: type = Drawing) -> Drawing:
         path = tmp_path / "drawing.yaml"
         path.write_text(text)
-        return strict_yaml.load(str(path), overrides, Drawing, example="none")
+        return strict_yaml.load(str(path), overrides, kind, example="none")
 
     return read_text
 
@@ -103,3 +122,37 @@ def test_an_override_that_does_not_fit_is_named(read, override: str, expected: s
     with pytest.raises(ConfigError) as error:
         read("shape: {name: circle, radius: 2}", [override])
     assert str(error.value).startswith(expected)
+
+
+def test_a_list_of_sections_takes_for_each_the_keys_that_its_name_chooses(read) -> None:
+    text = "pile: {shapes: [{name: square, side: 3}, {name: circle, radius: 2}], weights: [1, 2e-1]}"
+    assert read(text, kind=Room) == Room(Pile((Square("square", 3.0), Circle("circle", 2.0)), (1.0, 0.2)))
+    assert read(text, ["pile.shapes=[]"], kind=Room) == Room(Pile((), (1.0, 0.2)))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        ("{name: circle, radius: 2}", "pile.shapes is `{'name': 'circle', 'radius': 2}`; expected a list"),
+        ("[{name: cirkle}]", "pile.shapes[0].name is `cirkle`; did you mean `circle`?"),
+        ("[{name: square, side: 1}, {name: square}]", "no key `pile.shapes[1].side`"),
+        ("[{name: circle, radius: -1}]", "pile.shapes[0]: shape.radius is -1.0; expected at least 0"),
+        ("[circle]", "section `pile.shapes[0]` holds no keys"),
+    ],
+)
+def test_a_section_of_a_list_that_does_not_fit_is_named_by_its_place(
+    read, shapes: str, expected: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        read(f"pile: {{shapes: {shapes}, weights: []}}", kind=Room)
+    assert expected in str(error.value)
+    with pytest.raises(ConfigError) as error:
+        read("pile: {shapes: [], weights: []}", [f"pile.shapes={shapes}"], kind=Room)
+    assert str(error.value).startswith(f"--set pile.shapes={shapes}: {expected}")
+
+
+def test_a_list_of_numbers_that_is_none_shows_one(read) -> None:
+    with pytest.raises(
+        ConfigError, match=r"pile\.weights is `3`; expected a list such as \[0\.001, 0\.003\]"
+    ):
+        read("pile: {shapes: [], weights: 3}", kind=Room)
