@@ -69,7 +69,7 @@ def diagnosis(
         setting=used,
         stages=stages,
         ceilings=limits,
-        verdict=judge(stages, limits, used),
+        verdict=judge(stages, limits, used, utilisation),
         utilisation=utilisation,
         rates=(rate(ENGINE, 60_000.0), rate(TUNED, 17_000.0), rate(PNG_LOOP, 200.0)),
     )

@@ -161,3 +161,21 @@ def test_the_json_holds_all_stages_and_the_setting_beside_them() -> None:
     assert values["rates"][0].keys() >= {"name", "images_per_s", "cpu_s_per_1000", "not_measured"}
     assert values["utilisation"]["first_epoch_share"] == 0.99
     assert values["verdict"]["bound"] == GATHER
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "said"),
+    [
+        (0.99, 0.99, "nothing to change"),
+        (0.5, 0.99, "only the first epoch is held up"),
+        (0.99, 0.5, "yet the device waits"),
+    ],
+)
+def test_a_goal_of_the_device_that_is_missed_is_not_called_nothing_to_change(first, later, said) -> None:
+    text = fabricated.diagnosis(
+        {GATHER: 80_000, STEP: 800, WHOLE: 80_000},
+        step_ms=80,
+        utilisation=fabricated.utilisation(first, later),
+    ).verdict.text
+    assert said in text
+    assert text.count("nothing to change") == (said == "nothing to change")
