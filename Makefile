@@ -7,6 +7,8 @@ DEMO := build/demo
 PEERS := .venv-peers
 PEER_PYTHON ?= $(PYTHON)
 MINIO ?= minio
+# Of tests at a time, each with files of its own.
+TEST_PROCESSES ?= 2
 # TensorFlow 2.17 with tensorflow-io, for `input.reader: tfio` and its tests.
 TFIO := .venv-tfio
 TFIO_BASE ?= $(PYTHON)
@@ -62,7 +64,7 @@ clean-demo: ## remove what the demo made
 	rm -rf $(DEMO)
 
 test: $(VENV)/.ready-test ## run all tests (NIH_SAMPLE_DIR=folder adds those on real images)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 prism: $(VENV)/.ready-run ## Beam's Prism runner as .venv/bin/prism (needs Go)
 	GOBIN="$$PWD/$(BIN)" go install "github.com/apache/beam/sdks/v2/go/cmd/prism@v$$($(BIN)/pip show apache-beam | \

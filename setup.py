@@ -13,6 +13,7 @@ GCP = ["apache-beam[gcp]>=2.76"]
 BEAM = ["apache-beam>=2.76", "rich>=13", "urllib3>=2"]
 TEST = [
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "moto[s3,server]>=5",
     "gcp-storage-emulator>=2024.8",

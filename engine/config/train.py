@@ -8,7 +8,8 @@ from engine.config.checks import at_least, between, choice
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 MONITORS = ("val_macro_auroc", "val_loss")
-COMPILATIONS = ("auto", "on", "off")
+# Not on and off, which YAML takes for true and false.
+COMPILATIONS = ("auto", "always", "never")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class TrainConfig:
             large batches fit into its memory; one update of the weights for all of them.
         replicas: devices that share each batch; 0: all GPUs, or one CPU.
         precision: Keras's dtype policy; logits and losses are float32 under each.
-        compilation: of the step by XLA: `auto` where one GPU trains, `on` or `off`.
+        compilation: of the step by XLA: `auto` where one GPU trains, `always` or `never`.
         deterministic: whether TensorFlow's operations must repeat their results bit for bit.
         threshold: of the probability from which on a finding is called present in validation.
         monitor: decides on checkpoint, rate and stopping.

@@ -20,7 +20,7 @@ Logs = dict[str, Any] | None
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Stops the run at the first step whose loss is not a number, and names its records.
+    """Stops the run at the first step whose loss or gradients are not numbers, and names its records.
 
     Args:
         image_ids: returns the names of a step's records; epoch and step are counted from 0.
@@ -35,11 +35,13 @@ class FiniteLoss(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        loss = (logs or {}).get("loss", 0.0)
-        if not math.isfinite(loss):
+        known = logs or {}
+        loss = known.get("loss", 0.0)
+        if not (math.isfinite(loss) and known.get("finite", True)):
+            what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not a number"
             names = ", ".join(self._image_ids(self._epoch, batch)) or "unknown with this reader"
             raise RunError(
-                f"the loss is {loss} at epoch {self._epoch + 1}, step {batch + 1} (records: {names}); "
+                f"{what} at epoch {self._epoch + 1}, step {batch + 1} (records: {names}); "
                 "lower optimizer.learning_rate, set optimizer.clip_norm, or set train.precision to float32"
             )
 

@@ -95,31 +95,34 @@ def losses_told() -> Iterator[None]:
 def agreed(value: int, strategy: tf.distribute.Strategy) -> bool:
     """Tell whether all workers of a run have the same number; all of them must ask."""
 
+    own = tf.constant([value, value**2], tf.float64)
+
     def total() -> tf.Tensor:
         context = tf.distribute.get_replica_context()
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(value, tf.float32))
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(own))
 
-    sums = strategy.experimental_local_results(strategy.run(tf.function(total)))
-    return float(sums[0]) == float(value * strategy.num_replicas_in_sync)
+    numbers, squares = strategy.experimental_local_results(strategy.run(tf.function(total)))[0].numpy()
+    # The mean of the squares is the square of the mean where, and only where, all are equal.
+    return bool(squares * strategy.num_replicas_in_sync == numbers**2)
 
 
 def is_compiled(compilation: str, strategy: tf.distribute.Strategy) -> bool:
     """Tell whether XLA compiles the step; on a CPU it costs minutes and slows the step down.
 
     Args:
-        compilation: `auto`, `on` or `off`.
+        compilation: `auto`, `always` or `never`.
         strategy: of the run.
 
     Raises:
-        ConfigError: it is `on` for several devices.
+        ConfigError: it is `always` for several devices.
     """
     several = strategy.num_replicas_in_sync > 1
-    if compilation == "on" and several:
+    if compilation == "always" and several:
         raise ConfigError(
-            "train.compilation is `on` for several devices, which exchange gradients within the step; "
-            "expected `auto` or `off`"
+            "train.compilation is `always` for several devices, which exchange gradients within the step; "
+            "expected `auto` or `never`"
         )
-    return compilation == "on" or (
+    return compilation == "always" or (
         compilation == "auto" and not several and bool(tf.config.list_physical_devices("GPU"))
     )
 

@@ -101,7 +101,7 @@ def fit(
             run.records.batch_records(config.train.global_batch),
             start_s,
         )
-        with _written(run) as written:
+        with _timed(directory, start_s), _written(run) as written:
             loop = _loop(run, strategy, progress, written)
             if checkpoint:
                 loop.restore(checkpoint)
@@ -109,8 +109,16 @@ def fit(
             on_start()
             with progress, inputs.faults_raised(config, data_set):
                 loop.run(inputs.on_devices(batches, config, strategy))
-    seconds = directory.read().get("seconds", 0) + time.monotonic() - start_s
-    directory.update(seconds=round(seconds, 1))
+
+
+@contextmanager
+def _timed(directory: RunDirectory, start_s: float) -> Iterator[None]:
+    """Add the time since the start to that of the run, however the block ends."""
+    try:
+        yield
+    finally:
+        seconds = directory.read().get("seconds", 0) + time.monotonic() - start_s
+        directory.update(seconds=round(seconds, 1))
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class Interrupts:
 
     def __init__(self, leave: Callable[[], str]) -> None:
         self._leave = leave
-        self._asked = False
+        self._asked = self._told = False
         self._waits = False
         self.exit_code = INTERRUPTED_CODE
         self._before: dict[int, Any] = {}
@@ -86,7 +86,7 @@ class Interrupts:
             reason: one line, that is shown.
         """
         self.exit_code = GOES_ON_CODE
-        self._asked = True
+        self._asked = self._told = True
         self._say(f"{reason}; stopping after this step")
 
     def _listen(self) -> None:
@@ -95,9 +95,11 @@ class Interrupts:
                 self._note(GOES_ON_CODE if number[0] == signal.SIGTERM else INTERRUPTED_CODE)
 
     def _note(self, exit_code: int) -> None:
-        if self._asked or not self._waits:
+        # A machine that was said to go down sends a signal, too, while the checkpoint is on its way.
+        if (self._asked and not self._told) or not self._waits:
             self._say(self._leave())
             os._exit(exit_code)
+        self._told = False
         self.exit_code = exit_code
         self._asked = True
         self._say("stopping after this step; once more: at once")

@@ -208,6 +208,7 @@ class Loop:
             "loss": loss,
             "learning_rate": rate,
             "skipped": skipped,
+            "finite": bool(outcome.finite),
             "stall_seconds": self.place.stall_seconds,
         }
         for callback in self._callbacks:

@@ -66,6 +66,19 @@ class Mirror:
             self._sent[name] = version
 
 
+def check_free(location: str) -> None:
+    """Refuse a location that a run to be begun would overwrite; an empty text is none.
+
+    Raises:
+        RunError: a run is there.
+    """
+    if location and storage.exists(storage.join(location, RUN_NAME)):
+        raise RunError(
+            f"{location}: a run is there; go on with it by --resume auto, choose another "
+            "checkpoint.location, or replace it with --overwrite"
+        )
+
+
 def fetch(location: str, folder: Path) -> bool:
     """Bring a run from its location into an empty folder, if one is there; tell whether it was.
 

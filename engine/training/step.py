@@ -26,11 +26,13 @@ class Outcome(NamedTuple):
     Attributes:
         loss: () float32, mean over the records of the global batch, with the penalties of the weights.
         skipped: () bool, whether the weights stayed, because a gradient overflowed under loss scaling.
+        finite: () bool, whether all gradients were numbers, or the weights stayed.
         leaving: () bool, whether any of the workers is about to leave.
     """
 
     loss: tf.Tensor
     skipped: tf.Tensor
+    finite: tf.Tensor
     leaving: tf.Tensor
 
 
@@ -101,7 +103,8 @@ class TrainingStep:
         if self._replicas > 1:
             self._share_statistics()
         skipped = keras.ops.equal(before, keras.ops.convert_to_tensor(iterations))
-        return loss, skipped, leaving > 0
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+        return loss, skipped, finite | skipped, leaving > 0
 
     def _share_statistics(self) -> None:
         """Give every replica the mean of all in what isn't learnt by gradients: the running statistics."""

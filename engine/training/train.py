@@ -65,6 +65,8 @@ def run(
         resume = resume and bool(directory.entries())
         if not overwrite and _is_done(directory, config, data_set, resume=resume):
             return 0
+        if not (resume or overwrite):
+            mirror.check_free(config.checkpoint.location)
         if resume:
             directory.resume(config)
         else:

@@ -125,7 +125,7 @@ def test_the_resolved_config_reads_back_as_itself(tmp_path):
         ),
         (lambda v: v["train"].update(micro_batches=0), "train.micro_batches is 0; expected at least 1"),
         (lambda v: v["train"].update(replicas=-1), "train.replicas is -1; expected at least 0"),
-        (lambda v: v["train"].update(compilation="yes"), "expected one of auto, on, off"),
+        (lambda v: v["train"].update(compilation="yes"), "expected one of auto, always, never"),
         (lambda v: v["train"].update(seed=2**32), "train.seed is 4294967296; expected 0 to 4294967295"),
         (lambda v: v["train"].update(threshold=2), "train.threshold is 2.0; expected 0 to 1"),
         (lambda v: v["train"].update(monitor="loss"), "expected one of val_macro_auroc, val_loss"),

@@ -149,6 +149,13 @@ def _names(epoch: int, step: int) -> list[str]:
     return [f"picture_{epoch}_{step}.png"]
 
 
+def test_a_gradient_that_is_no_number_stops_the_run_though_the_loss_is_one():
+    watch = FiniteLoss(_names)
+    watch.on_epoch_begin(0)
+    with pytest.raises(RunError, match=r"a gradient is not a number at epoch 1, step 3 .*picture_0_2\.png"):
+        watch.on_train_batch_end(2, {"loss": 0.5, "finite": False})
+
+
 @pytest.mark.parametrize("loss", [NAN, math.inf, -math.inf])
 def test_a_loss_that_is_no_number_stops_the_run_with_epoch_step_and_records(loss):
     watch = FiniteLoss(_names)

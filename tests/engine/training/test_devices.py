@@ -11,7 +11,10 @@ from records.errors import ConfigError
 
 @pytest.mark.parametrize(
     ("gpus", "compiled"),
-    [([], {"on": True, "off": False, "auto": False}), (["one"], {"on": True, "off": False, "auto": True})],
+    [
+        ([], {"always": True, "never": False, "auto": False}),
+        (["one"], {"always": True, "never": False, "auto": True}),
+    ],
 )
 def test_one_gpu_compiles_unless_asked_not_to_and_a_cpu_only_if_asked(monkeypatch, gpus, compiled):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: gpus)

@@ -62,6 +62,18 @@ def test_a_notice_is_raised_between_steps_and_says_why(capfd) -> None:
     assert capfd.readouterr().err == "the machine goes down; stopping after this step\n"
 
 
+def test_the_first_signal_behind_a_notice_is_only_noted(capfd) -> None:
+    with Interrupts(refuse) as interrupts:
+        interrupts.check()
+        interrupts.ask("the machine goes down")
+        os.kill(os.getpid(), signal.SIGTERM)
+        deadline_s = time.monotonic() + 10
+        while interrupts._told and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+    assert interrupts.exit_code == 75
+    assert "stopping after this step; once more: at once" in capfd.readouterr().err
+
+
 def test_the_signals_are_given_back_at_the_end() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with Interrupts(refuse):

@@ -184,7 +184,7 @@ def test_an_epochs_log_has_the_mean_loss_the_rate_of_its_last_step_and_a_rate_of
     assert [rate for *_, rate in heard.steps] == [_rate(step) for step in range(20)]
 
 
-@pytest.mark.parametrize("calls", [1, 2, 5, 6, 9, 16, 20])
+@pytest.mark.parametrize("calls", [1, 4, 6, 20])
 def test_a_run_that_is_left_between_any_two_steps_goes_on_as_if_it_had_not(tmp_path, undisturbed, calls):
     parts, heard = Parts(), Heard()
     with pytest.raises(KeyboardInterrupt):
@@ -198,7 +198,7 @@ def test_a_run_that_is_left_between_any_two_steps_goes_on_as_if_it_had_not(tmp_p
     assert [logs["loss"] for logs in (heard.epochs + later.epochs)] == losses
 
 
-@pytest.mark.parametrize(("every_steps", "kept"), [(3, 18), (0, 15), (7, 15)])
+@pytest.mark.parametrize(("every_steps", "kept"), [(3, 18), (0, 15)])
 def test_a_run_that_is_killed_goes_on_from_the_last_checkpoint(tmp_path, undisturbed, every_steps, kept):
     class KilledError(Exception):
         pass

@@ -11,6 +11,7 @@ from engine.training import checkpoints, mirror
 from engine.training.checkpoints import Checkpoints
 from engine.training.mirror import Mirror
 from records import storage
+from records.errors import RunError
 
 FILES = ("config.yaml", "history.csv", "steps.csv", "best.keras", "run.json")
 
@@ -130,3 +131,11 @@ def test_the_note_comes_last_so_that_a_fetch_that_was_cut_off_left_no_run(
     with pytest.raises(KeyboardInterrupt):
         mirror.fetch(location, fresh)
     assert not (fresh / "run.json").exists()
+
+
+def test_a_run_that_begins_finds_its_place_in_the_bucket_free_or_is_refused(folder, location) -> None:
+    mirror.check_free("")
+    mirror.check_free(location)
+    Mirror(folder, location, 2).send()
+    with pytest.raises(RunError, match=r"a run is there; go on with it by --resume auto"):
+        mirror.check_free(location)

@@ -22,11 +22,10 @@ from engine.training import checkpoints, spot
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 30
 # All that has a state of its own: transforms and repeats of records, dropout, batch normalisation, the mean
 # of the weights, a loss that learns, and a rate of each step.
 RICH = (
-    f"train.epochs={EPOCHS}",
+    "train.epochs=30",
     "train.early_stopping_patience=99",
     "input.oversampled_findings=[Hernia, Pneumonia]",
     "augment={rotation_degrees: 10, zoom: 0.1, shift: 0.05, brightness: 0.1, contrast: 0.1, flip: false, "
@@ -115,25 +114,23 @@ def test_a_machine_that_is_taken_leaves_its_run_in_the_bucket_and_another_goes_o
     assert f"{s3}/runs/first: a run is there; it is brought to {run}" in done.stderr
     assert "going on at epoch" in done.stderr
     assert _learnt(run) == undisturbed
-    shutil.rmtree(run)
-    again = engine(*command)
-    assert again.returncode == 0
-    assert f"finished after {EPOCHS} of {EPOCHS} epochs" in again.stdout
-    assert "nothing to do" in again.stdout
 
 
 def test_a_run_that_was_stopped_goes_on_on_another_number_of_devices(tiny_command, engine, begun, tmp_path):
     run = tmp_path / "run"
-    with begun(tiny_command(run, *RICH, "train.replicas=2", flags=AUTO), "first step after") as process:
+    begin = tiny_command(run, *RICH, "train.epochs=10", "train.replicas=2", flags=AUTO)
+    with begun(begin, "first step after") as process:
         process.terminate()
         assert process.wait(timeout=60) == 75
+    assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
     before = (run / "steps.csv").read_text()
-    done = engine(*tiny_command(run, *RICH, "train.replicas=1", "train.micro_batches=2", flags=AUTO))
+    other = ("train.epochs=10", "train.replicas=1", "train.micro_batches=2")
+    done = engine(*tiny_command(run, *RICH, *other, flags=AUTO))
     assert done.returncode == 0, done.stderr
     assert (run / "steps.csv").read_text().startswith(before)
     rows = _rows(run / "steps.csv")
     steps = max(int(row["step"]) for row in rows)
-    expected = itertools.product(range(1, EPOCHS + 1), range(1, steps + 1))
+    expected = itertools.product(range(1, 11), range(1, steps + 1))
     assert [(int(row["epoch"]), int(row["step"])) for row in rows] == list(expected)
     assert np.isfinite([float(row["loss"]) for row in rows]).all()
     assert json.loads((run / "run.json").read_text())["state"] == "finished"

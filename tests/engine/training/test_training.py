@@ -70,22 +70,6 @@ def test_training_again_does_nothing_and_another_config_is_refused(trained, last
     assert (trained / "run.json").read_bytes() == before
 
 
-def test_the_same_seed_trains_the_same_model(tiny_command, engine, tmp_path):
-    for name in ("first", "again"):
-        done = engine(*tiny_command(tmp_path / name, "augment.zoom=0.1"))
-        assert done.returncode == 0, done.stderr
-    for file in ("steps.csv", "findings.csv"):
-        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
-    same = ("loss", "val_loss", "val_macro_auroc")
-    for first, second in zip(_rows(tmp_path / "first"), _rows(tmp_path / "again"), strict=True):
-        assert [first[name] for name in same] == [second[name] for name in same]
-
-
-def _rows(run: Path) -> list[dict[str, str]]:
-    with (run / "history.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
 def test_evaluate_judges_each_test_record_once_and_recognises_that_it_has(trained, lasting_data_set, engine):
     done = engine("evaluate", "--run-dir", str(trained), "--split", "test")
     assert done.returncode == 0, done.stderr
@@ -114,12 +98,11 @@ def test_a_killed_run_says_so_and_is_not_taken_for_a_finished_one(tiny_command, 
     assert "--overwrite" in printed
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
-def test_an_interrupted_run_says_so_and_leaves_a_checkpoint(tiny_command, begun, tmp_path, number, code):
+def test_an_interrupted_run_says_so_and_leaves_a_checkpoint(tiny_command, begun, tmp_path):
     run = tmp_path / "run"
     with begun(tiny_command(run, "train.epochs=500"), "first step after") as process:
-        process.send_signal(number)
-        assert process.wait(timeout=120) == code
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 130
     assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
     assert len(list((run / "checkpoints").iterdir())) == 1
 

@@ -70,7 +70,7 @@ def run(loss, micro_batches, precision):
 
 def refusal():
     try:
-        return devices.is_compiled("on", strategy)
+        return devices.is_compiled("always", strategy)
     except ConfigError as error:
         return str(error)
 
@@ -114,7 +114,7 @@ def test_a_cpu_may_be_cut_into_parts_that_are_never_compiled(printed):
     assert not compiled
     assert not parts_compiled
     assert asked is True
-    assert refused.startswith("train.compilation is `on` for several devices")
+    assert refused.startswith("train.compilation is `always` for several devices")
 
 
 @pytest.fixture(scope="module")
