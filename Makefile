@@ -16,7 +16,7 @@ WRITERS_READY := $(patsubst %,$(PEERS)/%/.ready,torch_writers img2dataset tfds)
 READERS_READY := $(patsubst %,$(PEERS)/%/.ready,torch_writers input_readers)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-input bench-input-storage bench-convert rehearsal real-images clean-demo prism flink-job-server tfio-environment
+.PHONY: help setup demo test check bench bench-step bench-input bench-input-storage bench-convert rehearsal real-images clean-demo prism flink-job-server tfio-environment
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -98,6 +98,9 @@ bench-input: real-images $(VENV)/.ready-run $(READERS_READY) ## training input b
 
 bench-input-storage: real-images $(VENV)/.ready-run $(PEERS)/torch_writers/.ready ## the same from object storage 0, 20 and 100 ms away, 40 min; needs MINIO=program (NIH_SAMPLE_DIR=folder)
 	@$(BIN)/python tests/benchmarks/storage_rate.py --peers $(PEERS) --minio $(MINIO)
+
+bench-step: $(VENV)/.ready-run ## training step beside a plain model.fit, 10 min (after make demo; taskset -c 0,1 make ...)
+	@$(BIN)/python tests/benchmarks/step_seed.py --data $(DEMO)/shards/manifest.json
 
 bench-convert: real-images $(VENV)/.ready-run $(WRITERS_READY) ## conversion beside a bare pool, one process and peers, 20 min (NIH_SAMPLE_DIR=folder)
 	@$(BIN)/python tests/benchmarks/convert_rate.py --files 20000 --peers $(PEERS)

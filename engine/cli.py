@@ -150,9 +150,34 @@ def _add_inspect(commands) -> None:
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _add_step_benchmark(kinds) -> None:
+    command = _command(
+        kinds, "step", "how fast training steps are, and where their time goes", _benchmark_step
+    )
+    command.add_argument("--config", required=True, metavar="YAML", help="such as configs/baseline.yaml")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="overrides",
+        help="override one key of the config; may be repeated",
+    )
+    command.add_argument("--data", metavar="MANIFEST", help="for real input beside synthetic batches")
+    for name in ("precisions", "compilations", "batches"):
+        command.add_argument(f"--{name}", default="", metavar="A,B", help="(the config's)")
+    command.add_argument(
+        "--steps", type=int, default=5, metavar="N", help="of each part in each round (%(default)s)"
+    )
+    command.add_argument("--whole", action="store_true", help="whole steps alone, not their parts")
+    command.add_argument("--png", metavar="FILE", help="write a chart")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _add_benchmark(commands) -> None:
     parser = commands.add_parser("benchmark", help="measure", description="Measure.", allow_abbrev=False)
     kinds = parser.add_subparsers(metavar="WHAT", required=True)
+    _add_step_benchmark(kinds)
     command = _command(
         kinds, "input", "where the training input's time goes, and what bounds it", _benchmark_input
     )
@@ -227,6 +252,26 @@ def _inspect(flags: argparse.Namespace) -> int:
     if flags.augmented or flags.config:
         augmented_sheet.run(flags.data, flags.config, flags.augmented)
     return inspect_data.run(flags.data, flags.images, flags.png, flags.json, flags.split, flags.report)
+
+
+def _benchmark_step(flags: argparse.Namespace) -> int:
+    from engine import backend
+
+    backend.load()
+    from engine.benchmark import step_rate
+
+    return step_rate.run(
+        flags.config,
+        flags.overrides,
+        data=flags.data,
+        precisions=flags.precisions,
+        compilations=flags.compilations,
+        batches=flags.batches,
+        steps=flags.steps,
+        breakdown=not flags.whole,
+        png=flags.png,
+        as_json=flags.json,
+    )
 
 
 def _benchmark_input(flags: argparse.Namespace) -> int:

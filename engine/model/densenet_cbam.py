@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from engine.config.model import DenseNetCbamConfig
+from engine.model.batch_norm import FusedBatchNormalization
 from engine.model.cbam import ChannelAttention, SpatialAttention
 
 BACKBONES = {
@@ -55,6 +56,8 @@ def _backbone(config: DenseNetCbamConfig) -> keras.Model:
     )
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
+            # In place: made anew, the network would be initialised twice.
+            layer.__class__ = FusedBatchNormalization
             layer.momentum = config.batch_norm_momentum
     freeze(backbone, config.frozen)
     return backbone

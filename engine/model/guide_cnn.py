@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from engine.config.model import GuideCnnConfig
+from engine.model.batch_norm import FusedBatchNormalization
 
 
 def features(pixels: Any, config: GuideCnnConfig) -> Any:
@@ -18,6 +19,6 @@ def features(pixels: Any, config: GuideCnnConfig) -> Any:
     for position, filters in enumerate(config.filters, start=1):
         x = keras.layers.Conv2D(filters, config.kernel_px, activation="relu", name=f"conv_{position}")(x)
         x = keras.layers.MaxPooling2D(2, name=f"pool_{position}")(x)
-        x = keras.layers.BatchNormalization(name=f"norm_{position}")(x)
+        x = FusedBatchNormalization(name=f"norm_{position}")(x)
     x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
     return keras.layers.Dropout(config.dropout, name="head_dropout")(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,12 +14,15 @@ from records.errors import ConfigError, RunError
 from records.machine import usable_cores
 
 
-def strategy_of(replicas: int, *, deterministic: bool = False) -> tf.distribute.Strategy:
+def strategy_of(
+    replicas: int, *, precision: str = "float32", deterministic: bool = False
+) -> tf.distribute.Strategy:
     """Return the strategy in whose scope model, optimiser and step are to be made.
 
     Args:
         replicas: devices that share a batch; 0: all GPUs, or one CPU. More than one where no GPU is are parts
             of the CPU, with which runs for several GPUs can be tried out.
+        precision: Keras's dtype policy; one that this machine is slow in is told.
         deterministic: whether each operation must repeat its result bit for bit.
 
     Raises:
@@ -33,6 +37,12 @@ def strategy_of(replicas: int, *, deterministic: bool = False) -> tf.distribute.
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     if not gpus:
+        if precision == "mixed_float16":
+            print(
+                "note: no GPU is here, and a CPU is slow in half precision; train.precision=mixed_bfloat16 or "
+                "float32 is faster",
+                file=sys.stderr,
+            )
         # Operations that run at the same time add up gradients in the order in which they end.
         tf.config.threading.set_inter_op_parallelism_threads(1)
     if this_worker().workers > 1:

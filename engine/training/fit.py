@@ -85,7 +85,9 @@ def fit(
     start_s = time.monotonic()
     keras.utils.set_random_seed(config.train.seed)
     keras.config.set_dtype_policy(config.train.precision)
-    strategy = devices.strategy_of(config.train.replicas, deterministic=config.train.deterministic)
+    strategy = devices.strategy_of(
+        config.train.replicas, precision=config.train.precision, deterministic=config.train.deterministic
+    )
     checkpoint = checkpoints.newest(resume_from) if resume_from else None
     with strategy.scope(), devices.losses_told(), _opened(directory, config, data_set, check) as run:
         inputs.check_shares(config, run.records, strategy.num_replicas_in_sync)
