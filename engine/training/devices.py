@@ -39,8 +39,8 @@ def strategy_of(
     if not gpus:
         if precision == "mixed_float16":
             print(
-                "note: no GPU is here, and a CPU is slow in half precision; train.precision=mixed_bfloat16 or "
-                "float32 is faster",
+                "note: no GPU is here, and a CPU is slow in mixed_float16; train.precision=mixed_bfloat16 "
+                "or float32 is faster",
                 file=sys.stderr,
             )
         # Operations that run at the same time add up gradients in the order in which they end.
