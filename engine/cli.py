@@ -213,9 +213,8 @@ def _train(flags: argparse.Namespace) -> int:
     if len(flags.config) > 1:
         from engine.training import in_turn
 
-        more = ["--data", flags.data, *(["--overwrite"] if flags.overwrite else [])]
-        more += ["--resume", flags.resume] if flags.resume else []
-        return in_turn.run(flags.config, flags.run_dir, flags.overrides, more)
+        more = ["--overwrite"] if flags.overwrite else ["--resume", flags.resume] if flags.resume else []
+        return in_turn.run(flags.config, flags.data, flags.run_dir, flags.overrides, more)
     from engine.training import train
 
     return train.run(

@@ -154,7 +154,7 @@ class Outcomes:
             raise RunError(f"{path}: damaged ({error}); remove it to have it trained again") from error
         if manifest_sha256 != self._manifest_sha256:
             raise RunError(f"{path}: a training on another data set; choose another --out")
-        if not training.config.is_recipe_of(recipe):
+        if training.config.differences(recipe):
             raise RunError(f"{path}: a training of a comparison with another config; choose another --out")
         return outcome
 

@@ -20,7 +20,7 @@ from engine.config.input import InputConfig
 from engine.config.loss import LossConfig
 from engine.config.model import ModelConfig
 from engine.config.optimizer import OptimizerConfig
-from engine.config.schedule import ScheduleConfig
+from engine.config.schedule import CosineConfig, ScheduleConfig
 from engine.config.train import TrainConfig
 from records.errors import ConfigError
 
@@ -37,12 +37,16 @@ __all__ = [
     "load",
 ]
 
-# What changes neither what is learnt nor what is kept of it, so that a run may go on with other values.
+# What a run may go on with other values of. Of these `replicas` alone changes what is learnt, and only by
+# batch normalisation, which sees the pictures of one replica.
 _MACHINE_KEYS = {
     "input": {"prefetch_batches", "prefetch_to_device", "cache_bytes"},
-    "train": {"micro_batches", "replicas", "compilation", "deterministic"},
+    "train": {"replicas", "compilation", "deterministic"},
     "checkpoint": {"every_steps", "keep_last", "location"},
 }
+
+
+_MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -64,18 +68,32 @@ class Config:
                 "augment.originals is false and input.oversampled_findings names none, so nothing would be "
                 "varied; name findings, or set augment.originals to true"
             )
+        if isinstance(self.schedule, CosineConfig) and self.schedule.warmup_epochs > self.train.epochs:
+            raise ConfigError(
+                f"schedule.warmup_epochs is {self.schedule.warmup_epochs:g}; expected at most the "
+                f"{self.train.epochs} of train.epochs"
+            )
 
     def to_yaml(self) -> str:
         """Return the resolved config as a file that `load` reads."""
         return yaml.safe_dump(self._values(), sort_keys=False)
 
-    def is_recipe_of(self, text: str) -> bool:
-        """Tell whether a resolved config asks for the same training, if perhaps on another machine."""
+    def differences(self, text: str) -> list[str]:
+        """Name the keys that another resolved config has otherwise, but for those of the machine.
+
+        Returns:
+            `train.epochs is 2 there, 4 here` each; empty: it asks for the same training.
+        """
         try:
-            other = yaml.safe_load(text)
-            return _recipe(other) == _recipe(self._values())
+            theirs = _recipe(yaml.safe_load(text))
         except (yaml.YAMLError, AttributeError):
-            return False
+            return ["the config there can't be read"]
+        ours = _recipe(self._values())
+        return [
+            f"{key} is {theirs.get(key, 'missing')} there, {ours.get(key, 'missing')} here"
+            for key in {**ours, **theirs}
+            if theirs.get(key, _MISSING) != ours.get(key, _MISSING)
+        ]
 
     def _values(self) -> dict[str, dict[str, Any]]:
         sections = dataclasses.asdict(self)
@@ -98,8 +116,10 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
     return strict_yaml.load(path, overrides, Config, example="configs/baseline.yaml")
 
 
-def _recipe(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _recipe(values: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {
-        section: {key: value for key, value in keys.items() if key not in _MACHINE_KEYS.get(section, ())}
+        f"{section}.{key}": value
         for section, keys in values.items()
+        for key, value in keys.items()
+        if key not in _MACHINE_KEYS.get(section, ())
     }

@@ -17,8 +17,8 @@ class CheckpointConfig:
     Attributes:
         every_steps: between two checkpoints within an epoch; 0: none there.
         keep_last: that many are kept.
-        location: `s3://bucket/prefix` where the whole run is copied to with each checkpoint, and from where
-            `--resume auto` gets it back on another machine; empty: nowhere.
+        location: `s3://bucket/prefix` where config, tables, best model and checkpoints are copied to with
+            each checkpoint, and from where `--resume auto` gets them back on another machine; empty: nowhere.
         best_copies: names of further copies of each best model below the run directory, such as
             `model_checkpoints/weights.{epoch:04d}-{val_loss:.5f}.keras`; empty: only `best.keras`.
     """

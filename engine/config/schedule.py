@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from engine.config.checks import at_least, below_one, between
+from engine.config.checks import at_least, between
 from records.errors import ConfigError
 
 
@@ -43,7 +43,8 @@ class PlateauConfig(ScheduleConfig):
     min_learning_rate: float
 
     def __post_init__(self) -> None:
-        below_one("schedule.factor", self.factor)
+        if not 0 < self.factor < 1:
+            raise ConfigError(f"schedule.factor is {self.factor}; expected more than 0, below 1")
         at_least("schedule.patience", self.patience, 1)
         at_least("schedule.min_delta", self.min_delta, 0)
         at_least("schedule.min_learning_rate", self.min_learning_rate, 0)

@@ -21,7 +21,8 @@ class TrainConfig:
         epochs: at most.
         global_batch: records a step, over all devices.
         micro_batches: parts that each device's share of a batch is computed in, one after the other, so that
-            large batches fit into its memory; one update of the weights for all of them.
+            large batches fit into its memory; one update of the weights for all of them. Batch normalisation
+            and the losses that depend on a whole batch see one part, and `running_weighted_bce` follows each.
         replicas: devices that share each batch; 0: all GPUs, or one CPU.
         precision: Keras's dtype policy; logits and losses are float32 under each.
         compilation: of the step by XLA: `auto` where one GPU trains, `always` or `never`.

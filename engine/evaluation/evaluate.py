@@ -43,7 +43,7 @@ def run(run_dir: str, split: str, data: str | None) -> int:
     if not directory.checkpoint_path.is_file():
         raise RunError(
             f"{directory.checkpoint_path}: no model; the run ended before its first epoch did: "
-            "train again with --overwrite"
+            "go on with `engine train --resume auto`"
         )
     data_set = _data_set(known, data)
     subject = _subject(directory, data_set, split)

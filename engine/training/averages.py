@@ -20,7 +20,8 @@ def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) 
         optimizer: of all its trainable weights.
     """
     inner = innermost(optimizer)
-    if not inner.use_ema:
+    # Before the first update the mean is of nothing yet.
+    if not inner.use_ema or not int(keras.ops.convert_to_numpy(inner.iterations)):
         yield
         return
     weights = model.trainable_variables

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -39,7 +40,9 @@ class FiniteLoss(keras.callbacks.Callback):
         loss = known.get("loss", 0.0)
         if not (math.isfinite(loss) and known.get("finite", True)):
             what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not a number"
-            names = ", ".join(self._image_ids(self._epoch, batch)) or "unknown with this reader"
+            found = self._image_ids(self._epoch, batch)
+            more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+            names = ", ".join(found[:8]) + more or "unknown with this reader"
             raise RunError(
                 f"{what} at epoch {self._epoch + 1}, step {batch + 1} (records: {names}); "
                 "lower optimizer.learning_rate, set optimizer.clip_norm, or set train.precision to float32"
@@ -83,7 +86,8 @@ class BestModel(keras.callbacks.Callback):
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint's best value."""
         self._best = state["best"]
-        self._directory.update(**state["told"])
+        forgotten = {name: None for name in self._directory.read() if name.startswith("best_")}
+        self._directory.update(**(forgotten | state["told"]))
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         known = logs or {}
@@ -115,7 +119,10 @@ class BestModel(keras.callbacks.Callback):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
             # It is replaced and never changed, so that a second name does for a second copy.
-            os.link(self._directory.checkpoint_path, path)
+            try:
+                os.link(self._directory.checkpoint_path, path)
+            except OSError:  # a disk that knows no second names
+                shutil.copyfile(self._directory.checkpoint_path, path)
         except OSError as error:
             raise RunError(f"{path}: can't be written: {error.strerror or error}") from error
 
@@ -126,6 +133,14 @@ class RunLog(keras.callbacks.Callback):
     def __init__(self, directory: RunDirectory) -> None:
         super().__init__()
         self._directory = directory
+
+    def state(self) -> dict[str, Any]:
+        """How many epochs are done."""
+        return {"epochs_done": self._directory.read()["epochs_done"]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Say again what a checkpoint knew."""
+        self._directory.update(**state)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         logs = logs or {}

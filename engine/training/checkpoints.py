@@ -102,6 +102,7 @@ class Checkpoints:
                 file.flush()
                 os.fsync(file.fileno())
             scratch.replace(path)
+            _fsync(self._folder)  # before older ones go
             self._clean(path)
         except OSError as error:
             raise RunError(
@@ -124,18 +125,35 @@ class Checkpoints:
             file.unlink()
 
 
+def _fsync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def stored(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, the newest first."""
     return sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}"), reverse=True)
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """Read the newest checkpoint that is whole; say which ones aren't."""
-    for path in stored(folder):
+    """Read the newest checkpoint that is whole; say which ones aren't. None: there are none.
+
+    Raises:
+        RunError: there are some, but none is whole.
+    """
+    found = stored(folder)
+    for path in found:
         try:
             return read(path)
         except RunError as error:
-            print(f"note: {error}; the one before is used", file=sys.stderr)
+            print(f"note: {error}", file=sys.stderr)
+    if found:
+        raise RunError(
+            f"{folder}: none of the {len(found)} checkpoints is whole; begin anew with --overwrite"
+        )
     return None
 
 

@@ -140,7 +140,7 @@ def _opened(
 
 def _check_agreement(checkpoint: checkpoints.Checkpoint | None, strategy: tf.distribute.Strategy) -> None:
     place = checkpoint.state["place"] if checkpoint else {"epoch": 0, "step": 0}
-    # A whole number below 2^24 goes through float32, which the workers exchange, as it is.
+    # Below 2^16, so that its square, too, is exact in the float64 that the workers exchange.
     if not devices.agreed((place["epoch"] * 99_991 + place["step"]) % 2**16, strategy):
         raise RunError(
             f"workers go on from different places, here {checkpoint.path if checkpoint else 'the start'}; "
@@ -234,6 +234,7 @@ def _callbacks(
     monitored = {"monitor": train.monitor, "mode": train.monitor_mode}
     # The order matters: validation adds its numbers to the log that those behind it read.
     return [
+        StepLog(directory.steps_path),
         FiniteLoss(functools.partial(inputs.image_ids_of_step, run.config, run.training, run.records)),
         Validation(
             judged,
@@ -251,7 +252,6 @@ def _callbacks(
         RunLog(directory),
         CsvLog(directory.history_path),
         FindingsLog(directory.findings_path),
-        StepLog(directory.steps_path),
         TensorBoardLog(directory.path / EVENTS_NAME, length.steps),
         *_plateau(run.config, monitored),
         keras.callbacks.EarlyStopping(

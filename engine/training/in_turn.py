@@ -12,18 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import config as configs
+from engine.training import train
 from records import storage
 from records.errors import ConfigError
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP)
 
 
-def run(config_paths: Sequence[str], run_dir: str, overrides: Sequence[str], flags: Sequence[str]) -> int:
+def run(
+    config_paths: Sequence[str], data: str, run_dir: str, overrides: Sequence[str], flags: Sequence[str]
+) -> int:
     """Train each config into a folder of its name below `run_dir`.
 
     Args:
         config_paths: of YAML files; all are checked before the first one is trained.
+        data: location of the manifest.
         run_dir: folder of the runs' folders. Copies in a bucket, too, lie in one of each name.
         overrides: `section.key=value` each, for all of them.
         flags: other flags of `engine train`.
@@ -37,12 +40,12 @@ def run(config_paths: Sequence[str], run_dir: str, overrides: Sequence[str], fla
     names = [Path(path).stem for path in config_paths]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"two configs are called {twice}, and so would their runs be; rename one")
-    settings = [configs.load(path, overrides) for path in config_paths]
+    settings = [train.checked(path, data, overrides)[0] for path in config_paths]
     for number, (path, name, config) in enumerate(zip(config_paths, names, settings, strict=True), start=1):
         location = config.checkpoint.location
         own = [f"checkpoint.location={storage.join(location, name)}"] if location else []
         print(f"{name} ({number} of {len(names)}):", file=sys.stderr, flush=True)
-        command = [sys.executable, "-m", "engine.cli", "train", "--config", path, *flags]
+        command = [sys.executable, "-m", "engine.cli", "train", "--config", path, "--data", data, *flags]
         command += ["--run-dir", str(Path(run_dir) / name)]
         command += [part for override in (*overrides, *own) for part in ("--set", override)]
         if code := _call(command):

@@ -42,8 +42,8 @@ def check_shares(config: configs.Config, records: order.EpochOrder, replicas: in
     size, parts = records.batch_records(config.train.global_batch), replicas * config.train.micro_batches
     if size % parts:
         raise ConfigError(
-            f"a batch has {size} records; expected a multiple of {parts}, for {replicas} devices and "
-            f"{config.train.micro_batches} micro-batches: change train.global_batch, train.replicas or "
+            f"a batch has {size} records; expected a multiple of {parts} (devices: {replicas}, "
+            f"micro-batches: {config.train.micro_batches}): change train.global_batch, train.replicas or "
             "train.micro_batches"
         )
 

@@ -10,16 +10,19 @@ process.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A person has stopped the run, or the machine that goes down: whatever started it may start it again.
 INTERRUPTED_CODE, GOES_ON_CODE = 130, 75
+_TWICE_S = 0.5
 
 
 class Interrupts:
@@ -90,9 +93,14 @@ class Interrupts:
         self._say(f"{reason}; stopping after this step")
 
     def _listen(self) -> None:
-        while number := self._read.recv(1):
-            if number[0] in self._before:
-                self._note(GOES_ON_CODE if number[0] == signal.SIGTERM else INTERRUPTED_CODE)
+        last, last_s = 0, -math.inf
+        while received := self._read.recv(1):
+            number, now_s = received[0], time.monotonic()
+            # What a group of processes is sent may come twice: by itself, and passed on by a parent.
+            twice = number == last and now_s - last_s < _TWICE_S
+            last, last_s = number, now_s
+            if number in self._before and not twice:
+                self._note(GOES_ON_CODE if number == signal.SIGTERM else INTERRUPTED_CODE)
 
     def _note(self, exit_code: int) -> None:
         # A machine that was said to go down sends a signal, too, while the checkpoint is on its way.

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from engine.metrics import counts
 from records import storage
+from records.errors import RunError
 
 COLUMNS = (
     "epoch",
@@ -39,6 +40,8 @@ COLUMNS = (
 )
 FINDING_COLUMNS = ("epoch", "finding", "positives", "auroc", "auprc", *counts.NAMES)
 STEP_COLUMNS = ("epoch", "step", "loss", "learning_rate")
+
+_ROWS_AT_ONCE, _FLUSH_EVERY_S = 100, 5.0
 
 Logs = dict[str, Any] | None
 
@@ -102,6 +105,7 @@ class StepLog(keras.callbacks.Callback):
         self._path = path
         self._epoch = 0
         self._rows: list[str] = []
+        self._next_flush_s = 0.0
         self._size_bytes = 0
 
     def state(self) -> dict[str, Any]:
@@ -120,7 +124,7 @@ class StepLog(keras.callbacks.Callback):
         known = logs or {}
         numbers = f"{known['loss']!r},{known['learning_rate']:.7g}"
         self._rows.append(f"{self._epoch + 1},{batch + 1},{numbers}\n")
-        if len(self._rows) >= 100:
+        if len(self._rows) >= _ROWS_AT_ONCE or time.monotonic() > self._next_flush_s:
             self._flush()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002
@@ -130,6 +134,16 @@ class StepLog(keras.callbacks.Callback):
         self._flush()
 
     def _flush(self) -> None:
+        try:
+            self._append()
+        except OSError as error:
+            raise RunError(
+                f"{self._path}: can't be written: {(error.strerror or str(error)).lower()}"
+            ) from error
+        self._rows.clear()
+        self._next_flush_s = time.monotonic() + _FLUSH_EVERY_S
+
+    def _append(self) -> None:
         with self._path.open("r+b" if self._path.exists() else "wb") as file:
             file.truncate(self._size_bytes)
             file.seek(self._size_bytes)
@@ -137,7 +151,6 @@ class StepLog(keras.callbacks.Callback):
                 file.write((",".join(STEP_COLUMNS) + "\n").encode())
             file.write("".join(self._rows).encode())
             self._size_bytes = file.tell()
-        self._rows.clear()
 
 
 class TensorBoardLog(keras.callbacks.Callback):
@@ -156,6 +169,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         self._folder, self._steps, self._every_steps = folder, steps, every_steps
         self._epoch = 0
         self._writer: tf.io.TFRecordWriter | None = None
+        self._begun = False
 
     def on_train_begin(self, logs: Logs = None) -> None:  # noqa: ARG002
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -182,13 +196,21 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     def _write_scalars(self, step: int, scalars: dict[str, float]) -> None:
         values = [tf.compat.v1.Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+        if not self._begun:
+            # TensorBoard then forgets what a run before wrote from this step on.
+            start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+            self._write(tf.compat.v1.Event(wall_time=time.time(), step=step, session_log=start))
+            self._begun = True
         summary = tf.compat.v1.Summary(value=values)
         self._write(tf.compat.v1.Event(wall_time=time.time(), step=step, summary=summary))
 
     def _write(self, event: tf.compat.v1.Event) -> None:
         if self._writer:
-            self._writer.write(event.SerializeToString())
-            self._writer.flush()
+            try:
+                self._writer.write(event.SerializeToString())
+                self._writer.flush()
+            except tf.errors.OpError as error:
+                raise RunError(f"{self._folder}: can't be written: {error.message}") from error
 
 
 def _rounded(value: Any) -> Any:

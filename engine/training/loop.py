@@ -146,8 +146,9 @@ class Loop:
                 self._settle()
             self._save()
             raise
-        for callback in self._callbacks:
-            callback.on_train_end()
+        finally:
+            for callback in self._callbacks:
+                callback.on_train_end()
 
     def _train_epoch(self, batches: Iterator[tuple[Any, Any]]) -> None:
         place = self.place

@@ -79,6 +79,21 @@ def check_free(location: str) -> None:
         )
 
 
+def fetch_newer(location: str, folder: Path) -> bool:
+    """Bring a run into a folder that holds none, or an older state of it; tell whether that was done.
+
+    Raises:
+        StorageError: as `fetch`.
+    """
+    # What a killed process had begun to fetch is no run until its note stands.
+    if (folder / RUN_NAME).exists():
+        there = [storage.name(stored) for stored in _stored(location)]
+        here = [path.name for path in checkpoints.stored(folder / CHECKPOINTS_NAME)]
+        if not there or (here and here[0] >= there[-1]):
+            return False
+    return fetch(location, folder)
+
+
 def fetch(location: str, folder: Path) -> bool:
     """Bring a run from its location into an empty folder, if one is there; tell whether it was.
 

@@ -216,14 +216,13 @@ class RunDirectory:
             entry.rename(target)
         aside.rmdir()
 
-    def describes(self, config: configs.Config, data: manifest.Manifest) -> bool:
-        """Tell whether the run here was asked for with this config and data set."""
-        known = self.read()
-        return (
-            known["manifest"]["sha256"] == data.sha256
-            and self.config_path.is_file()
-            and config.is_recipe_of(self.config_path.read_text(encoding="utf-8"))
-        )
+    def differences(self, config: configs.Config, data: manifest.Manifest) -> list[str]:
+        """Say in what the run here was asked for otherwise than by this config and data set; empty: none."""
+        told = self.read()["manifest"]
+        found = [] if told["sha256"] == data.sha256 else [f"the data set there is {told.get('location')}"]
+        if not self.config_path.is_file():
+            return [*found, f"{CONFIG_NAME} is missing there"]
+        return found + config.differences(self.config_path.read_text(encoding="utf-8"))
 
 
 def summary(directory: RunDirectory, *, running: bool | None = None) -> str:

@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     Attributes:
         loss: () float32, mean over the records of the global batch, with the penalties of the weights.
         skipped: () bool, whether the weights stayed, because a gradient overflowed under loss scaling.
-        finite: () bool, whether all gradients were numbers, or the weights stayed.
+        finite: () bool, whether all gradients were numbers, or overflowed where the loss was scaled up.
         leaving: () bool, whether any of the workers is about to leave.
     """
 
@@ -92,6 +92,8 @@ class TrainingStep:
     def _update(self, inputs: Any, labels: Any, leaving: tf.Tensor) -> tuple[tf.Tensor, ...]:
         if self._micro_batches == 1:
             loss, gradients = self._gradients(inputs, labels)
+        elif self._replicas > 1:
+            loss, gradients = self._unrolled(inputs, labels)
         else:
             loss, gradients = self._accumulated(inputs, labels)
         if self._replicas > 1:
@@ -99,12 +101,14 @@ class TrainingStep:
             loss, leaving, *gradients = context.all_reduce(_SUM, [loss, tf.identity(leaving), *gradients])
         iterations = innermost(self._optimizer).iterations
         before = keras.ops.convert_to_tensor(iterations) + 0
+        scale = tf.identity(self._optimizer.scale_loss(tf.constant(1.0)))
         self._optimizer.apply(gradients, self._model.trainable_variables)
         if self._replicas > 1:
             self._share_statistics()
         skipped = keras.ops.equal(before, keras.ops.convert_to_tensor(iterations))
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
-        return loss, skipped, finite | skipped, leaving > 0
+        # What overflows unscaled is no number, however often the step is left out.
+        return loss, skipped, finite | (skipped & (scale >= 1)), leaving > 0
 
     def _share_statistics(self) -> None:
         """Give every replica the mean of all in what isn't learnt by gradients: the running statistics."""
@@ -128,12 +132,26 @@ class TrainingStep:
             scaled = self._optimizer.scale_loss(loss)
         return loss, tape.gradient(scaled, self._trainable())
 
-    def _accumulated(self, inputs: Any, labels: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def _parts(self, inputs: Any, labels: Any) -> Any:
+        """The micro-batches, along a new first axis."""
         count = self._micro_batches
-        parts = tf.nest.map_structure(
+        return tf.nest.map_structure(
             lambda whole: tf.reshape(whole, [count, whole.shape[0] // count, *whole.shape[1:]]),
             (inputs, labels),
         )
+
+    def _unrolled(self, inputs: Any, labels: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """As `_accumulated`, for replicas: they can't exchange a loss's statistics inside a loop."""
+        parts = self._parts(inputs, labels)
+        results = [
+            self._gradients(*tf.nest.map_structure(lambda part, number=number: part[number], parts))
+            for number in range(self._micro_batches)
+        ]
+        losses, gradients = zip(*results, strict=True)
+        return tf.add_n(losses), [tf.add_n(same) for same in zip(*gradients, strict=True)]
+
+    def _accumulated(self, inputs: Any, labels: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        count, parts = self._micro_batches, self._parts(inputs, labels)
 
         def add(number: tf.Tensor, loss: tf.Tensor, sums: list[tf.Tensor]) -> tuple[Any, ...]:
             own_inputs, own_labels = tf.nest.map_structure(lambda part: part[number], parts)

@@ -48,20 +48,15 @@ def run(
             f"--run-dir is {run_dir}; expected a folder, from which "
             f"--set checkpoint.location={run_dir} copies the run there"
         )
-    config = configs.load(config_path, overrides)
-    data_set = manifest.load(data)
-    manifest.check_files(data_set)
-    _check_splits(data_set, config)
-    _check_model(data_set, config)
+    config, data_set = checked(config_path, data, overrides)
     if storage.is_remote(data_set.location):
         storage.make_folder(str(default_folder()))
     if this_worker().number:
         return _run_beside(run_dir, config, data_set, resume=resume, overwrite=overwrite)
     directory = RunDirectory(run_dir)
     with directory.locked():
-        # What a killed process had begun to fetch is no run until its note stands.
-        if resume and config.checkpoint.location and not (directory.path / run_directory.RUN_NAME).exists():
-            mirror.fetch(config.checkpoint.location, directory.path)
+        if resume and config.checkpoint.location:
+            mirror.fetch_newer(config.checkpoint.location, directory.path)
         resume = resume and bool(directory.entries())
         if not overwrite and _is_done(directory, config, data_set, resume=resume):
             return 0
@@ -72,6 +67,22 @@ def run(
         else:
             directory.start(config, data_set)
         return _fit(directory, config, data_set, resume_from=directory.checkpoints_path if resume else None)
+
+
+def checked(
+    config_path: str, data: str, overrides: Sequence[str]
+) -> tuple[configs.Config, manifest.Manifest]:
+    """Read a config and a data set, and check what can be checked of both before TensorFlow is started.
+
+    Raises:
+        CxrError: one of them is at fault, or they don't fit each other.
+    """
+    config = configs.load(config_path, overrides)
+    data_set = manifest.load(data)
+    manifest.check_files(data_set)
+    _check_splits(data_set, config)
+    _check_model(data_set, config)
+    return config, data_set
 
 
 def _run_beside(
@@ -97,7 +108,7 @@ def _run_beside(
 def _is_finished(directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest) -> bool:
     return (
         (directory.path / run_directory.RUN_NAME).exists()
-        and directory.describes(config, data_set)
+        and not directory.differences(config, data_set)
         and directory.read()["state"] == run_directory.FINISHED
     )
 
@@ -137,7 +148,7 @@ def _fit(
                     resume_from=resume_from,
                 )
     except KeyboardInterrupt:
-        print(leave(), file=sys.stderr)
+        print(f"{leave()}; go on with --resume auto", file=sys.stderr)
         # Where another worker was asked, this one goes on with the others.
         return interrupts.exit_code if interrupts.asked else GOES_ON_CODE
     except BaseException as error:
@@ -193,21 +204,25 @@ def _is_done(
     directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest, *, resume: bool
 ) -> bool:
     """Tell whether this very run is finished; refuse a directory that holds anything else to go on with."""
-    if not directory.entries():
+    if not (entries := directory.entries()):
         return False
-    known = directory.read()
-    same = directory.describes(config, data_set)
-    if same and known["state"] == run_directory.FINISHED:
+    if not (directory.path / run_directory.RUN_NAME).exists():
+        raise RunError(
+            f"{directory.path}: holds {len(entries)} files and no run, such as {entries[0].name}; choose an "
+            "empty or a new folder as --run-dir"
+        )
+    known, others = directory.read(), directory.differences(config, data_set)
+    if not others and known["state"] == run_directory.FINISHED:
         print(f"{directory.path}: {run_directory.summary(directory, running=False)}; nothing to do")
         return True
-    if same and resume:
+    if not others and resume:
         return False
+    shown = "; ".join(others[:3]) + (f"; and {len(others) - 3} more" if len(others) > 3 else "")
     what = (
-        f"a run ({run_directory.summary(directory, running=False)})"
-        if same
-        else "a run with another config or data set"
+        f"another run ({shown})"
+        if others
+        else f"a run ({run_directory.summary(directory, running=False)}); go on with it by --resume auto"
     )
-    go_on = "go on with it by --resume auto, " if same else ""
     raise RunError(
-        f"{directory.path}: holds {what}; {go_on}choose another --run-dir, or replace it with --overwrite"
+        f"{directory.path}: holds {what}; choose another --run-dir, or replace it with --overwrite"
     )

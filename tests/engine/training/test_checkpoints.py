@@ -103,8 +103,14 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path, capsys, dam
     assert found.state == {"step": 10}
     printed = capsys.readouterr().err
     assert printed.startswith(f"note: {victim}: not a whole checkpoint (")
-    assert printed.endswith("; the one before is used\n")
     assert printed.count("\n") == 1
+
+
+def test_where_none_is_whole_the_run_does_not_begin_anew_by_itself(tmp_path):
+    _save(tmp_path, 10)
+    (tmp_path / "step-000000010.npz").write_bytes(b"no archive")
+    with pytest.raises(RunError, match="none of the 1 checkpoints is whole; begin anew with --overwrite"):
+        checkpoints.newest(tmp_path)
 
 
 def test_whatever_byte_is_damaged_either_nothing_is_lost_or_it_is_noticed(tmp_path):

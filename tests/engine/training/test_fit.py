@@ -79,7 +79,7 @@ def test_a_batch_that_does_not_divide_is_refused(data_set, tiny) -> None:
         order = inputs.epoch_order(tiny(), data_set, reader)
     inputs.check_shares(tiny("train.micro_batches=2"), order, 2)
     with pytest.raises(
-        ConfigError, match="a batch has 4 records; expected a multiple of 6, for 2 devices and 3"
+        ConfigError, match=r"a batch has 4 records; expected a multiple of 6 \(devices: 2, micro-batches: 3"
     ):
         inputs.check_shares(tiny("train.micro_batches=3"), order, 2)
 

@@ -40,26 +40,34 @@ def test_members_are_trained_in_turn_and_finished_ones_are_left_alone(
     assert [run.read_bytes() for run in runs] == before
 
 
-def test_each_member_has_a_place_of_its_own_in_the_bucket(members, tmp_path, monkeypatch) -> None:
+def test_each_member_has_a_place_of_its_own_in_the_bucket(
+    members, lasting_data_set, tmp_path, monkeypatch
+) -> None:
     called = []
     monkeypatch.setattr(in_turn, "_call", lambda command: called.append(command) or 0)
-    assert in_turn.run(members, str(tmp_path), ["checkpoint.location=s3://bucket/runs"], ["--data", "M"]) == 0
+    overrides = ["model.image_side_px=32", "checkpoint.location=s3://bucket/runs"]
+    assert in_turn.run(members, lasting_data_set.location, str(tmp_path), overrides, []) == 0
     assert [command[-1] for command in called] == [
         "checkpoint.location=s3://bucket/runs/member_1",
         "checkpoint.location=s3://bucket/runs/member_2",
     ]
 
 
-def test_none_is_begun_behind_one_that_fails(members, tmp_path, monkeypatch) -> None:
+def test_none_is_begun_behind_one_that_fails(members, lasting_data_set, tmp_path, monkeypatch) -> None:
     called = []
     monkeypatch.setattr(in_turn, "_call", lambda command: called.append(command) or 75)
-    assert in_turn.run(members, str(tmp_path), [], []) == 75
+    assert (
+        in_turn.run(members, lasting_data_set.location, str(tmp_path), ["model.image_side_px=32"], []) == 75
+    )
     assert len(called) == 1
 
 
-def test_all_configs_are_checked_before_the_first_is_trained(members, tmp_path, capsys) -> None:
+def test_all_configs_are_checked_before_the_first_is_trained(
+    members, lasting_data_set, tmp_path, capsys
+) -> None:
     Path(members[1]).write_text("model: {}\n")
-    flags = ["--data", "absent.json", "--run-dir", str(tmp_path / "runs")]
+    flags = ["--data", lasting_data_set.location, "--run-dir", str(tmp_path / "runs")]
+    flags += ["--set", "model.image_side_px=32"]
     assert cli.main(["train", "--config", *members, *flags]) == 2
     assert f"{members[1]}: " in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
@@ -67,4 +75,4 @@ def test_all_configs_are_checked_before_the_first_is_trained(members, tmp_path, 
 
 def test_two_configs_of_one_name_are_refused(members, tmp_path) -> None:
     with pytest.raises(ConfigError, match="two configs are called member_1"):
-        in_turn.run([members[0], members[0]], str(tmp_path), [], [])
+        in_turn.run([members[0], members[0]], "absent.json", str(tmp_path), [], [])

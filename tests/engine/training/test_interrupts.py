@@ -74,6 +74,17 @@ def test_the_first_signal_behind_a_notice_is_only_noted(capfd) -> None:
     assert "stopping after this step; once more: at once" in capfd.readouterr().err
 
 
+def test_a_signal_that_a_parent_passes_on_counts_once(capfd) -> None:
+    with Interrupts(refuse) as interrupts:
+        interrupts.check()
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+    assert capfd.readouterr().err.count("stopping after this step") == 1
+
+
 def test_the_signals_are_given_back_at_the_end() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with Interrupts(refuse):

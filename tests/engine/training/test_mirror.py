@@ -139,3 +139,14 @@ def test_a_run_that_begins_finds_its_place_in_the_bucket_free_or_is_refused(fold
     Mirror(folder, location, 2).send()
     with pytest.raises(RunError, match=r"a run is there; go on with it by --resume auto"):
         mirror.check_free(location)
+
+
+def test_a_folder_that_is_behind_its_bucket_is_brought_up_to_it(folder, location, tmp_path) -> None:
+    Mirror(folder, location, 2).send(_checkpoint(folder, 5))
+    stale = tmp_path / "stale"
+    stale.mkdir()
+    assert mirror.fetch_newer(location, stale)
+    Mirror(folder, location, 2).send(_checkpoint(folder, 9))
+    assert mirror.fetch_newer(location, stale)
+    assert checkpoints.stored(stale / "checkpoints")[0].name == "step-000000009.npz"
+    assert not mirror.fetch_newer(location, stale)

@@ -124,7 +124,7 @@ def test_a_run_that_was_stopped_goes_on_on_another_number_of_devices(tiny_comman
         assert process.wait(timeout=60) == 75
     assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
     before = (run / "steps.csv").read_text()
-    other = ("train.epochs=10", "train.replicas=1", "train.micro_batches=2")
+    other = ("train.epochs=10", "train.replicas=1")
     done = engine(*tiny_command(run, *RICH, *other, flags=AUTO))
     assert done.returncode == 0, done.stderr
     assert (run / "steps.csv").read_text().startswith(before)

@@ -103,8 +103,9 @@ def test_a_folder_that_was_removed_is_not_made_again_by_an_update(tmp_path, conf
 
 def test_a_run_is_recognised_by_config_and_data_set(tmp_path, config, data_set):
     directory = _started(tmp_path, config, data_set)
-    assert directory.describes(config, data_set)
-    assert not directory.describes(configs.load("configs/demo.yaml", ["train.seed=5"]), data_set)
+    assert directory.differences(config, data_set) == []
+    other = configs.load("configs/demo.yaml", ["train.seed=5"])
+    assert directory.differences(other, data_set) == ["train.seed is 17 there, 5 here"]
 
 
 def test_starting_again_removes_what_an_earlier_run_left(tmp_path, config, data_set):
