@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow
 # All that has a state of its own: transforms and repeats of records, dropout, batch normalisation, the mean
 # of the weights, a loss that learns, and a rate of each step.
 RICH = (
-    "train.epochs=30",
-    "train.early_stopping_patience=99",
+    "train.epochs=80",  # long enough for the machine to be asked about twice, every five seconds
+    "train.early_stopping_patience=999",
     "input.oversampled_findings=[Hernia, Pneumonia]",
     "augment={rotation_degrees: 10, zoom: 0.1, shift: 0.05, brightness: 0.1, contrast: 0.1, flip: false, "
     "originals: true}",
