@@ -33,6 +33,8 @@ STALL_S = 20.0
 DEADLINE_S = 90.0
 _PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 8.0
+# Its own: who seeds Python's generator to build a network must not be disturbed by a pause meanwhile.
+_random = random.Random()
 
 
 class FetchStoppedError(StorageError):
@@ -156,7 +158,7 @@ class Fetcher:
                 if error is None:
                     continue
                 failures += 1
-                pause_s = random.uniform(0.5, 1) * min(_LONGEST_PAUSE_S, _PAUSE_S * 2**failures)
+                pause_s = _random.uniform(0.5, 1) * min(_LONGEST_PAUSE_S, _PAUSE_S * 2**failures)
                 if self._loop.time() + pause_s > progress_s + self._deadline_s:
                     raise StorageError(
                         f"{location}: can't be fetched: {object_ranges.cause(error)}; no byte from {start:,} "
