@@ -77,14 +77,15 @@ class Parts:
 
     def __init__(self, precision: str = "float32") -> None:
         keras.utils.clear_session()
-        keras.utils.set_random_seed(11)
+        glorot = keras.initializers.GlorotUniform
+        # Seeds of their own: Python's generator, which Keras takes others from, is everybody's.
         self.model = keras.Sequential(
             [
                 keras.Input((PIXELS,)),
-                keras.layers.Dense(8, activation="relu"),
+                keras.layers.Dense(8, activation="relu", kernel_initializer=glorot(11)),
                 keras.layers.BatchNormalization(),
-                keras.layers.Dropout(0.5),
-                keras.layers.Dense(FINDINGS),
+                keras.layers.Dropout(0.5, seed=12),
+                keras.layers.Dense(FINDINGS, kernel_initializer=glorot(13)),
             ]
         )
         self.optimizer = build_optimizer(AdamConfig("adam", 0.01, 1.0, 0.9), precision)
