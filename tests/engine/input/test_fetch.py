@@ -59,6 +59,8 @@ def google_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     try:
         address = server._api._httpd.server_address
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://{}:{}".format(*address))
+        # A read that nobody waits for any more would be tried again for a minute, beside other tests.
+        monkeypatch.setattr(gcs_objects, "_RETRY_FOR_S", 1.0)
         gcs_objects._client.cache_clear()
         yield gcs_objects.client().create_bucket("nih", project="test")
         gcs_objects.client().close()
