@@ -42,7 +42,7 @@ $(VENV)/.ready-test: setup.py $(VENV)/.ready-run
 	@touch $@
 
 # Each line is a command that works as well on the real data set; each recognises what it has done before, so a
-# second run is quick. A training run that was cut off is made anew.
+# second run is quick and one that was cut off goes on.
 demo: $(VENV)/.ready-run ## phantoms -> shards -> trained and judged model -> report, in about 5 minutes on 2 cores
 	$(BIN)/python -m beam_pipelines.synthesize --output $(DEMO)/phantom --patients 240 --seed 7
 	$(BIN)/python -m beam_pipelines.convert --images $(DEMO)/phantom \
@@ -52,8 +52,8 @@ demo: $(VENV)/.ready-run ## phantoms -> shards -> trained and judged model -> re
 	$(BIN)/python -m beam_pipelines.audit $(DEMO)/shards
 	$(BIN)/engine inspect $(DEMO)/shards/manifest.json --images 16 --png $(DEMO)/contact_sheet.png \
 	  --report $(DEMO)/data.html
-	@grep -qs '"state": "finished"' $(DEMO)/run/run.json || rm -rf $(DEMO)/run
-	$(BIN)/engine train --config configs/demo.yaml --data $(DEMO)/shards/manifest.json --run-dir $(DEMO)/run
+	$(BIN)/engine train --config configs/demo.yaml --data $(DEMO)/shards/manifest.json --run-dir $(DEMO)/run \
+	  --resume auto
 	test -s $(DEMO)/run/benchmark.json || { \
 	  $(BIN)/engine benchmark input --data $(DEMO)/shards/manifest.json --seconds 2 --json \
 	    > $(DEMO)/benchmark.tmp && mv $(DEMO)/benchmark.tmp $(DEMO)/run/benchmark.json; }
