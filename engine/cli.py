@@ -65,6 +65,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data", required=True, metavar="MANIFEST", help="manifest.json, local, s3:// or gs://"
+    )
+
+
+def _add_overrides(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="overrides",
+        help="override one key of the config, or SECTION={...} all of one; may be repeated",
+    )
+
+
 def _add_train(commands) -> None:
     command = _command(commands, "train", "train a model on the shards of a manifest", _train)
     command.add_argument(
@@ -74,18 +91,9 @@ def _add_train(commands) -> None:
         metavar="YAML",
         help="such as configs/baseline.yaml; several are trained in turn, into RUN/NAME each",
     )
-    command.add_argument(
-        "--data", required=True, metavar="MANIFEST", help="manifest.json, local, s3:// or gs://"
-    )
+    _add_data(command)
     command.add_argument("--run-dir", required=True, metavar="RUN", help="folder of the run")
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        dest="overrides",
-        help="override one key of the config; may be repeated",
-    )
+    _add_overrides(command)
     begin = command.add_mutually_exclusive_group()
     begin.add_argument("--overwrite", action="store_true", help="replace what the run directory holds")
     begin.add_argument(
@@ -98,20 +106,11 @@ def _add_train(commands) -> None:
 def _add_losses(commands) -> None:
     command = _command(commands, "losses", "compare losses on a small model, ranked on validation", _losses)
     command.add_argument("--config", required=True, metavar="YAML", help="such as configs/losses.yaml")
-    command.add_argument(
-        "--data", required=True, metavar="MANIFEST", help="manifest.json, local, s3:// or gs://"
-    )
+    _add_data(command)
     command.add_argument(
         "--out", required=True, metavar="DIR", help="folder of the trainings, the table and the chart"
     )
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        dest="overrides",
-        help="override one key of the config; may be repeated",
-    )
+    _add_overrides(command)
     command.add_argument(
         "--resume",
         choices=["auto"],
@@ -155,14 +154,7 @@ def _add_step_benchmark(kinds) -> None:
         kinds, "step", "how fast training steps are, and where their time goes", _benchmark_step
     )
     command.add_argument("--config", required=True, metavar="YAML", help="such as configs/baseline.yaml")
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        dest="overrides",
-        help="override one key of the config; may be repeated",
-    )
+    _add_overrides(command)
     command.add_argument("--data", metavar="MANIFEST", help="for real input beside synthetic batches")
     for name in ("precisions", "compilations", "batches"):
         command.add_argument(f"--{name}", default="", metavar="A,B", help="(the config's)")
@@ -181,9 +173,7 @@ def _add_benchmark(commands) -> None:
     command = _command(
         kinds, "input", "where the training input's time goes, and what bounds it", _benchmark_input
     )
-    command.add_argument(
-        "--data", required=True, metavar="MANIFEST", help="manifest.json, local, s3:// or gs://"
-    )
+    _add_data(command)
     command.add_argument(
         "--from",
         choices=("local", "s3"),

@@ -97,12 +97,7 @@ def fit(
         token = order.Token(config.train.seed, place["epoch"], place["step"])
         # Before the model: a remote data set's first block comes in while that is built.
         batches = inputs.training_batches(config, data_set, run.training, run.records, token)
-        progress = ProgressLine(
-            config.train.epochs,
-            run.records.steps_per_epoch(config.train.global_batch),
-            run.records.batch_records(config.train.global_batch),
-            start_s,
-        )
+        progress = ProgressLine(*_length(run), start_s)
         with _timed(directory, start_s), _written(run) as written:
             loop = _loop(run, strategy, progress, written)
             if checkpoint:
@@ -167,8 +162,7 @@ def _loop(
     progress: ProgressLine,
     written: checkpoints.Checkpoints | None,
 ) -> Loop:
-    config, batch = run.config, run.config.train.global_batch
-    length = Length(config.train.epochs, run.records.steps_per_epoch(batch), run.records.batch_records(batch))
+    config, length = run.config, _length(run)
     judged = build(config, run.data_set)
     model = with_augmentation(judged) if config.augment.is_on else judged
     loss = build_training_loss(config.loss, run.data_set.splits["train"])
@@ -199,6 +193,13 @@ def _loop(
         every_steps=config.checkpoint.every_steps,
         check=run.check,
         together=this_worker().workers > 1,
+    )
+
+
+def _length(run: Run) -> Length:
+    batch = run.config.train.global_batch
+    return Length(
+        run.config.train.epochs, run.records.steps_per_epoch(batch), run.records.batch_records(batch)
     )
 
 

@@ -64,43 +64,45 @@ def training_batches(
         records: its order.
         start: where to go on; TensorFlow's readers, which have no order of their own, go on anywhere.
     """
-    batch, prefetch, worker = config.train.global_batch, config.input.prefetch_batches, this_worker()
-    augment = config.augment if config.augment.is_on else None
-    if config.input.reader == "index":
-        batches = pipeline.training_batches(
-            training,
-            records,
-            batch,
-            start=start,
-            epochs=config.train.epochs,
-            part=order.Part(*worker),
-            augment=augment,
-            prefetch=prefetch,
+    if config.input.reader != "index":
+        return _tensorflows_batches(config, data_set, start)
+    return pipeline.training_batches(
+        training,
+        records,
+        config.train.global_batch,
+        start=start,
+        epochs=config.train.epochs,
+        part=order.Part(*this_worker()),
+        augment=config.augment if config.augment.is_on else None,
+        prefetch=config.input.prefetch_batches,
+    )
+
+
+def _tensorflows_batches(
+    config: configs.Config, data_set: Manifest, start: order.Token | None
+) -> tf.data.Dataset:
+    if (workers := this_worker().workers) > 1:
+        raise ConfigError(
+            f"input.reader is `{config.input.reader}`, which can't share batches between {workers} workers; "
+            "use index"
         )
-    else:
-        if worker.workers > 1:
-            raise ConfigError(
-                f"input.reader is `{config.input.reader}`, which can't share batches between "
-                f"{worker.workers} workers; use index"
-            )
-        if start and start.epoch + start.step:
-            print(
-                f"note: the reader `{config.input.reader}` can't go on in the order of the run before; other "
-                "records come than in a run without a pause",
-                file=sys.stderr,
-            )
-        from_s3 = config.input.reader == "tfio"
-        batches = tfrecord_reader.training_batches(
-            data_set,
-            batch,
-            seed=config.train.seed,
-            shuffle_buffer=config.input.shuffle_buffer_records,
-            augment=augment,
-            prefetch=prefetch,
-            cache_settings=cache_settings(config),
-            serialized=tfio_reader.serialized_records(data_set, "train") if from_s3 else None,
+    if start and start.epoch + start.step:
+        print(
+            f"note: the reader `{config.input.reader}` can't go on in the order of the run before; other "
+            "records come than in a run without a pause",
+            file=sys.stderr,
         )
-    return batches
+    from_s3 = config.input.reader == "tfio"
+    return tfrecord_reader.training_batches(
+        data_set,
+        config.train.global_batch,
+        seed=config.train.seed,
+        shuffle_buffer=config.input.shuffle_buffer_records,
+        augment=config.augment if config.augment.is_on else None,
+        prefetch=config.input.prefetch_batches,
+        cache_settings=cache_settings(config),
+        serialized=tfio_reader.serialized_records(data_set, "train") if from_s3 else None,
+    )
 
 
 def on_devices(

@@ -55,7 +55,7 @@ def run(
         return _run_beside(run_dir, config, data_set, resume=resume, overwrite=overwrite)
     directory = RunDirectory(run_dir)
     with directory.locked():
-        if resume and config.checkpoint.location:
+        if resume and config.checkpoint.location and _may_be_replaced(directory, config, data_set):
             mirror.fetch_newer(config.checkpoint.location, directory.path)
         resume = resume and bool(directory.entries())
         if not overwrite and _is_done(directory, config, data_set, resume=resume):
@@ -103,6 +103,12 @@ def _run_beside(
                 shared = brought.checkpoints_path
             directory.start(config, data_set)
             return _fit(directory, config, data_set, resume_from=shared if resume else None)
+
+
+def _may_be_replaced(directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest) -> bool:
+    """Tell whether a folder holds no run, or an older state of this one, and not another run."""
+    is_run = (directory.path / run_directory.RUN_NAME).exists()
+    return not is_run or not directory.differences(config, data_set)
 
 
 def _is_finished(directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest) -> bool:

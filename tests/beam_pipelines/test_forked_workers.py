@@ -79,6 +79,7 @@ def test_ctrl_c_and_sigterm_end_a_conversion_with_its_line_and_leave_no_process(
     assert running.returncode == code
     assert error.splitlines()[-1] == "interrupted; run the same command with --resume to go on"
     _wait_for(lambda: not _alive(running.pid))
+    assert not _alive(running.pid)
 
 
 def test_a_launcher_that_is_killed_leaves_no_process(running):

@@ -12,6 +12,7 @@ from engine.input import oversampling
 from engine.input.order import Token
 from engine.input.reader import ShardReader
 from engine.training import fit, inputs, train
+from engine.training.run_directory import RunDirectory
 from records.errors import ConfigError
 from records.manifest import Manifest
 
@@ -91,3 +92,11 @@ def test_the_records_of_a_step_can_be_named_where_we_chose_them(data_set, tiny) 
         expected = [reader.records(np.array([row]))[0].image_id for row in order.batch(1, 2, 4).rows]
         assert names == expected
         assert inputs.image_ids_of_step(tiny("input.reader=tfrecord"), reader, order, 1, 2) == []
+
+
+def test_what_a_bucket_holds_replaces_no_other_run(tiny, data_set, tmp_path) -> None:
+    directory = RunDirectory(str(tmp_path / "run"))
+    assert train._may_be_replaced(directory, tiny(), data_set)
+    directory.start(tiny(), data_set)
+    assert train._may_be_replaced(directory, tiny("checkpoint.keep_last=9"), data_set)
+    assert not train._may_be_replaced(directory, tiny("train.seed=5"), data_set)

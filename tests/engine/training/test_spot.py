@@ -133,6 +133,7 @@ def test_a_first_answer_that_takes_too_long_is_none(
     service.delay_s = 0.5
     with Heard().watch():
         wait_until(lambda: not watches())
+        assert not watches()
 
 
 def test_slow_answers_and_faults_later_on_are_borne(
