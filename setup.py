@@ -4,7 +4,15 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-BESIDE_TENSORFLOW = ["keras>=3.8", "matplotlib>=3.8", "Jinja2>=3.1", "rich>=13"]
+BESIDE_TENSORFLOW = [
+    "keras>=3.8",
+    "scipy>=1.11",
+    "matplotlib>=3.8",
+    "Jinja2>=3.1",
+    "rich>=13",
+    "pydicom>=3",
+    "Pillow>=10.1",
+]
 ENGINE = ["tensorflow>=2.18", *BESIDE_TENSORFLOW]
 # The last release of tensorflow-io fits TensorFlow 2.16 and 2.17 alone.
 TFIO = ["tensorflow==2.17.*", "tensorflow-io==0.37.1", *BESIDE_TENSORFLOW]
@@ -18,7 +26,6 @@ TEST = [
     "moto[s3,server]>=5",
     "gcp-storage-emulator>=2024.8",
     "scikit-learn>=1.4",
-    "scipy>=1.11",
     "jax>=0.5",
 ]
 DEV = ["ruff==0.17.6", "mypy>=1.10", "pandas-stubs", "types-PyYAML", "types-protobuf", "build"]

@@ -22,6 +22,8 @@ from records.manifest import Manifest
 
 # Keeps runs of neighbouring seeds from going through the same orders an epoch apart.
 _SEED_STRIDE = 1_000_003
+# Stands in for the process's own seed.
+_GRAPH_SEED = 87_654_321
 
 
 def training_batches(
@@ -87,7 +89,13 @@ def training_batches(
 
 
 def _shuffled(serialized: tf.data.Dataset, buffer: int, seed: tf.Tensor) -> tf.data.Dataset:
-    """Shuffle records, each behind its row; the seed is the epoch's, so that the order is, too."""
+    """Shuffle records, each behind its row; the seed is the epoch's, so that the order is, too.
+
+    Only while a data set's function is traced.
+    """
+    # Of this graph alone: the order must not depend on the process's own seed, and beside a 0 there
+    # TensorFlow asks whether the epoch's is 0, which a graph doesn't know.
+    tf.random.set_seed(_GRAPH_SEED)
     return tf.data.Dataset.zip(tf.data.Dataset.counter(), serialized).shuffle(buffer, seed=seed)
 
 

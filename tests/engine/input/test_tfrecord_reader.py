@@ -45,6 +45,16 @@ def test_the_same_seed_gives_the_same_order_and_another_one_another(data_set) ->
     assert one == same != other
 
 
+@pytest.mark.parametrize("seed", [0, 5])
+def test_the_processs_own_seed_changes_nothing(data_set, seed: int) -> None:
+    before = epochs(training_batches(data_set, 5, seed=0, shuffle_buffer=20), 2)
+    tf.random.set_seed(seed)
+    try:
+        assert epochs(training_batches(data_set, 5, seed=0, shuffle_buffer=20), 2) == before
+    finally:
+        tf.random.set_seed(None)
+
+
 def test_a_record_is_varied_as_the_indexed_reader_would(data_set, images) -> None:
     for number, (inputs, _) in enumerate(
         take(training_batches(data_set, 5, seed=3, shuffle_buffer=5, augment=VARIED), 8)
