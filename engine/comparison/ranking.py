@@ -12,26 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine import metrics
-from engine.comparison import bootstrap
 from engine.comparison.trainings import Outcome
+from engine.metrics import bootstrap, intervals
+from engine.metrics.intervals import Interval
 from records.errors import RunError
 
-_PERCENTILES = (2.5, 97.5)
 _DRAWING_SEED = 0
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and its 95 % interval; NaN throughout where it isn't defined."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether all of the interval is on one side of 0."""
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +86,12 @@ def rank(
     rows = [
         Ranked(
             number=number,
-            macro_auroc=_interval(means[number], drawn[number]),
+            macro_auroc=intervals.of_draws(means[number], drawn[number]),
             of_seeds=of_seeds[number],
             minus_baseline=(
                 None
                 if number == baseline
-                else _interval(means[number] - means[baseline], differences[number])
+                else intervals.of_draws(means[number] - means[baseline], differences[number])
             ),
             auroc=np.mean([outcome.auroc for outcome in of_loss], axis=0),
             seconds=float(np.mean([outcome.seconds for outcome in of_loss])),
@@ -147,15 +133,19 @@ def _drawn_macros(
     outcomes: Sequence[Sequence[Outcome]], labels: np.ndarray, patient_ids: np.ndarray, draws: int
 ) -> np.ndarray:
     """(L, D): each loss's value in each draw of seeds and patients."""
-    rng = np.random.default_rng(_DRAWING_SEED)
-    counts = bootstrap.patient_draws(patient_ids, draws, rng)
+    patients = bootstrap.PatientDraws(patient_ids, draws, _DRAWING_SEED)
     macros = np.array(
-        [
-            [bootstrap.macro_auroc(labels, outcome.logits, counts) for outcome in of_loss]
-            for of_loss in outcomes
-        ]
+        [[_macros_of_one(labels, outcome, patients) for outcome in of_loss] for of_loss in outcomes]
     )
-    return np.einsum("lsd,sd->ld", macros, seed_weights(len(outcomes[0]), draws, rng))
+    weights = seed_weights(len(outcomes[0]), draws, np.random.default_rng(_DRAWING_SEED))
+    return np.einsum("lsd,sd->ld", macros, weights)
+
+
+def _macros_of_one(labels: np.ndarray, outcome: Outcome, patients: bootstrap.PatientDraws) -> np.ndarray:
+    """(D,): a training's macro AUROC in each draw, NaN if it diverged."""
+    if outcome.diverged:
+        return np.full(patients.draws, np.nan)
+    return bootstrap.macro_auroc_on_draws(labels, outcome.logits, patients)
 
 
 def seed_weights(seeds: int, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -170,15 +160,8 @@ def seed_weights(seeds: int, draws: int, rng: np.random.Generator) -> np.ndarray
     return even + np.sqrt(seeds / max(1, seeds - 1)) * (drawn - even)
 
 
-def _interval(value: float, drawn: np.ndarray) -> Interval:
-    defined = drawn[~np.isnan(drawn)]
-    if np.isnan(value) or not len(defined):
-        return Interval(float("nan"), float("nan"), float("nan"))
-    low, high = np.percentile(defined, _PERCENTILES)
-    return Interval(float(value), float(low), float(high))
-
-
 def _pairs_apart(drawn: np.ndarray) -> tuple[int, int]:
     """How many pairs of losses there are, and how many the draws tell apart."""
     pairs = list(itertools.combinations(range(len(drawn)), 2))
-    return len(pairs), sum(_interval(0.0, drawn[one] - drawn[other]).excludes_zero for one, other in pairs)
+    differences = (intervals.of_draws(0.0, drawn[one] - drawn[other]) for one, other in pairs)
+    return len(pairs), sum(difference.excludes_zero for difference in differences)

@@ -19,10 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.comparison import trainings
-from engine.comparison.ranking import Interval, Ranked, Ranking
+from engine.comparison.ranking import Ranked, Ranking
 from engine.comparison.trainings import Outcome
 from engine.config.comparison import BASELINE, LossComparison
-from engine.evaluation.tables import UNDEFINED
+from engine.evaluation.printed import UNDEFINED
+from engine.metrics import intervals
+from engine.metrics.intervals import Interval
 from records import storage
 from records.labels import FINDINGS
 from records.manifest import Manifest
@@ -81,9 +83,24 @@ class Comparison:
     @property
     def interval_note(self) -> str:
         """What the intervals are over."""
+        draws = f"[..]: 95 %, from {self.config.comparison.bootstrap_draws:,} draws"
+        if len(self.config.comparison.seeds) == 1:
+            return (
+                f"{draws} of validation patients, with replacement and the same for all losses; what another "
+                "seed would give is not in them"
+            )
         return (
-            f"[..]: 95 %, from {self.config.comparison.bootstrap_draws:,} draws of seeds and of validation "
-            "patients, both with replacement and the same for all losses"
+            f"{draws} of seeds and of validation patients, both with replacement and the same for all losses"
+        )
+
+    @property
+    def choice_note(self) -> str:
+        """What the intervals leave out; empty: nothing was chosen."""
+        if not self.tuned:
+            return ""
+        return (
+            "each loss's rate was chosen by another seed on the same validation patients; the intervals "
+            "leave that choice out"
         )
 
     @property
@@ -139,7 +156,7 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
         table.add_row(
             str(place),
             comparison.names[row.number],
-            f"{comparison.rates[row.number]:g}{'*' if comparison.at_edge(row) else ''}",
+            f"{trainings.exact(comparison.rates[row.number])}{'*' if comparison.at_edge(row) else ''}",
             _text(row.macro_auroc),
             _text(row.minus_baseline, sign="+") if row.minus_baseline else "",
             verdict(row),
@@ -150,7 +167,8 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
 
 
 def _notes(comparison: Comparison) -> str:
-    notes = [comparison.interval_note, comparison.pairs_note]
+    told = (comparison.interval_note, comparison.choice_note, comparison.pairs_note)
+    notes = [note for note in told if note]
     if any(comparison.at_edge(row) for row in comparison.ranking.rows):
         notes.append("*: the lowest or highest of the rates; one beyond may suit the loss better")
     if comparison.undefined_findings:
@@ -182,7 +200,7 @@ def _csv(comparison: Comparison) -> str:
             [
                 place,
                 trainings.keyed(comparison.config.comparison.losses[row.number]),
-                f"{comparison.rates[row.number]:g}",
+                trainings.exact(comparison.rates[row.number]),
                 *map(_cell, values),
                 verdict(row),
                 f"{row.seconds:.2f}",
@@ -210,6 +228,7 @@ def _values(comparison: Comparison) -> dict[str, Any]:
         "undefined_findings": comparison.undefined_findings,
         "steps": comparison.steps,
         "intervals": comparison.interval_note,
+        "choice_of_rates": comparison.choice_note or None,
         "pairs": comparison.ranking.pairs,
         "pairs_apart": comparison.ranking.pairs_apart,
         "seeds": {
@@ -232,22 +251,19 @@ def _same_for_all(of_seed: Sequence[Outcome]) -> dict[str, str]:
 
 def _row(comparison: Comparison, row: Ranked, place: int) -> dict[str, Any]:
     tuned = comparison.tuned[row.number] if comparison.tuned else {}
+    difference = intervals.as_json(row.minus_baseline) if row.minus_baseline else None
     return {
         "rank": place,
         "loss": vars(comparison.config.comparison.losses[row.number]),
         "learning_rate": comparison.rates[row.number],
-        "tuning": {f"{rate:g}": _defined(value) for rate, value in tuned.items()},
-        "macro_auroc": _interval(row.macro_auroc),
+        "tuning": {trainings.exact(rate): _defined(value) for rate, value in tuned.items()},
+        "macro_auroc": intervals.as_json(row.macro_auroc),
         "macro_auroc_of_seeds": [_defined(value) for value in row.of_seeds.tolist()],
-        f"minus_{BASELINE}": _interval(row.minus_baseline) if row.minus_baseline else None,
+        f"minus_{BASELINE}": difference,
         "verdict": verdict(row),
         "seconds": round(row.seconds, 2),
         "auroc": {name: _defined(value) for name, value in zip(FINDINGS, row.auroc.tolist(), strict=True)},
     }
-
-
-def _interval(interval: Interval) -> dict[str, float | None]:
-    return {name: _defined(value) for name, value in vars(interval).items()}
 
 
 def _defined(value: float) -> float | None:

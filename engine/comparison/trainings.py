@@ -34,7 +34,7 @@ class Outcome:
         logits: (N, F) float32 of the validation records in the index's order; NaN where it diverged.
         auroc: (F,) float64, NaN where a finding has no positives or no negatives, or the training diverged.
         initial_weights: hash of the weights before the first step.
-        record_order: hash of the labels in the order in which the steps got them.
+        record_order: hash of the records' rows, and of the labels that came with them, step by step.
         steps: of the whole training; fewer where it diverged.
         last_loss: of its last step.
         seconds: that it took.
@@ -67,7 +67,7 @@ class Training:
     @property
     def name(self) -> str:
         """Of its file, without the ending: the loss with all its keys, the rate and the seed."""
-        parts = [keyed(self.config.loss), f"rate={self.config.optimizer.learning_rate:g}"]
+        parts = [keyed(self.config.loss), f"rate={exact(self.config.optimizer.learning_rate)}"]
         return ",".join([*parts, f"seed={self.config.train.seed}"])
 
 
@@ -99,7 +99,7 @@ def counted(config: LossComparison, rates: Sequence[float]) -> list[Training]:
 def keyed(loss: LossConfig) -> str:
     """Name a loss with its keys, such as `smoothed_bce,smoothing=0.1`."""
     keys = {key: value for key, value in vars(loss).items() if key != "name"}
-    return ",".join([loss.name, *(f"{key}={_short(value)}" for key, value in keys.items())])
+    return ",".join([loss.name, *(f"{key}={exact(value)}" for key, value in keys.items())])
 
 
 def labels_of(losses: Sequence[LossConfig]) -> list[str]:
@@ -108,7 +108,7 @@ def labels_of(losses: Sequence[LossConfig]) -> list[str]:
     for loss in losses:
         namesakes = [vars(other) for other in losses if other.name == loss.name]
         told = [key for key, value in vars(loss).items() if any(other[key] != value for other in namesakes)]
-        keys = ", ".join(f"{key} {_short(vars(loss)[key])}" for key in told)
+        keys = ", ".join(f"{key} {exact(vars(loss)[key])}" for key in told)
         names.append(f"{loss.name} ({keys})" if keys else loss.name)
     return names
 
@@ -162,5 +162,7 @@ class Outcomes:
         return self._folder / f"{training.name}.npz"
 
 
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def exact(value: Any) -> str:
+    """Write a value out, a number as briefly as no other is written."""
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return short if not isinstance(value, float) or float(short) == value else repr(value)

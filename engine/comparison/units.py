@@ -21,6 +21,7 @@ import tensorflow as tf
 from engine import config as configs
 from engine import metrics
 from engine.comparison.trainings import Outcome
+from engine.input.order import EpochOrder
 from engine.input.pipeline import faults_raised
 from engine.input.reader import ShardReader
 from engine.model.augment import with_augmentation
@@ -58,7 +59,6 @@ def train(config: configs.Config, data_set: Manifest, check: Callable[[], None])
     """
     start_s = time.monotonic()
     keras.backend.clear_session()
-    keras.utils.set_random_seed(config.train.seed)
     keras.config.set_dtype_policy(config.train.precision)
     cached = inputs.cache_settings(config)
     with (
@@ -83,7 +83,7 @@ def _train(
     model = with_augmentation(judged) if config.augment.is_on else judged
     initial_weights = weights_hash(judged)
     optimizer = build_optimizer(config.optimizer, config.train.precision)
-    watched = _Watched()
+    watched = _Watched(records, config.train.global_batch)
     loop = _loop(config, data_set, model, optimizer, records, watched, check)
     batches = inputs.training_batches(config, data_set, training, records)
     try:
@@ -113,7 +113,7 @@ def _loop(
     data_set: Manifest,
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
-    records: inputs.order.EpochOrder,
+    records: EpochOrder,
     watched: _Watched,
     check: Callable[[], None],
 ) -> Loop:
@@ -152,19 +152,23 @@ class _DivergedError(Exception):
 class _Watched(keras.callbacks.Callback):
     """Notes what steps are given and what they give."""
 
-    def __init__(self) -> None:
+    def __init__(self, records: EpochOrder, global_batch: int) -> None:
         super().__init__()
+        self._records, self._global_batch = records, global_batch
         self._order = hashlib.sha256()
         self.steps, self.last_loss = 0, math.nan
 
     @property
     def record_order(self) -> str:
-        """A hash of all labels so far."""
+        """A hash of all records so far: their rows, which repeats they are, and the labels that came."""
         return self._order.hexdigest()
 
     def noted(self, batches: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-        """Iterate over batches and note the labels that go by."""
-        for given, labels in batches:
+        """Iterate over all batches of a training and note the records that go by."""
+        steps = self._records.steps_per_epoch(self._global_batch)
+        for number, (given, labels) in enumerate(batches):
+            for positions in self._records.batch(*divmod(number, steps), self._global_batch):
+                self._order.update(positions.astype("<i8").tobytes())
             self._order.update(np.asarray(labels).astype(np.uint8).tobytes())
             yield given, labels
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from engine.metrics.predictions import checked_labels, checked_scores
+from engine.metrics.predictions import checked_labels, checked_probabilities
 from engine.metrics.ranking import macro
 from records.errors import RunError
 
@@ -91,15 +91,8 @@ def confusion(labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike
             thresholds are NaN or not one or F.
     """
     positive = checked_labels(labels)
-    scores = checked_scores(probabilities, positive)
-    outside = np.count_nonzero((scores < 0) | (scores > 1))
-    if outside:
-        raise RunError(
-            f"{outside} of {scores.size} predictions lie outside [0, 1]; thresholds apply to "
-            "probabilities, not to logits"
-        )
-    # In float64, since NumPy would else round a threshold to the predictions' dtype.
-    return _count(positive, scores.astype(np.float64) >= _checked_thresholds(thresholds, positive.shape[1]))
+    scores = checked_probabilities(probabilities, positive)
+    return _count(positive, scores >= _checked_thresholds(thresholds, positive.shape[1]))
 
 
 def all_negative_baseline(labels: ArrayLike) -> Confusion:

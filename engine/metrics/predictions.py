@@ -40,3 +40,19 @@ def checked_scores(scores: ArrayLike, labels: np.ndarray) -> np.ndarray:
             f"{np.count_nonzero(undefined.any(axis=1))} of {len(array)} images; the model has diverged"
         )
     return array
+
+
+def checked_probabilities(probabilities: ArrayLike, labels: np.ndarray) -> np.ndarray:
+    """Probabilities for (N, F) labels -> (N, F) float64, since NumPy would round a threshold to their dtype.
+
+    Raises:
+        RunError: another shape than the labels', or NaN or a number outside [0, 1] among them.
+    """
+    array = checked_scores(probabilities, labels)
+    outside = np.count_nonzero((array < 0) | (array > 1))
+    if outside:
+        raise RunError(
+            f"{outside} of {array.size} predictions lie outside [0, 1]; thresholds and calibration are of "
+            "probabilities, not of logits"
+        )
+    return array.astype(np.float64)

@@ -46,9 +46,12 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
 
 def micro_auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     """AUROC of all N x F pairs of image and finding as one list; arguments and errors are `auroc`'s."""
-    positive = checked_labels(labels)
-    ranked = checked_scores(scores, positive)
-    return float(auroc(positive.reshape(-1, 1), ranked.reshape(-1, 1))[0])
+    return float(auroc(*_pooled(labels, scores))[0])
+
+
+def micro_average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Average precision of all N x F pairs as one list; arguments and errors are `auroc`'s."""
+    return float(average_precision(*_pooled(labels, scores))[0])
 
 
 def macro(values: ArrayLike) -> float:
@@ -56,6 +59,11 @@ def macro(values: ArrayLike) -> float:
     array = np.asarray(values, np.float64)
     defined = array[~np.isnan(array)]
     return float(defined.mean()) if defined.size else float("nan")
+
+
+def _pooled(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    positive = checked_labels(labels)
+    return positive.reshape(-1, 1), checked_scores(scores, positive).reshape(-1, 1)
 
 
 def _per_finding(metric: _Metric, labels: ArrayLike, scores: ArrayLike) -> np.ndarray:

@@ -52,6 +52,23 @@ def _told(out: Path) -> dict:
 
 
 @pytest.mark.slow
+def test_the_command_ranks_two_losses_and_leaves_table_and_chart(data_set: Manifest, tmp_path: Path) -> None:
+    settings = [word for override in (*SMALL, LOSSES, "comparison.seeds=[1]") for word in ("--set", override)]
+    begin = [sys.executable, "-m", "engine.cli", "losses", "--config", "configs/losses.yaml"]
+    command = [*begin, "--data", data_set.location, "--out", str(tmp_path / "out"), *settings]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "6/6 dice,smooth=1,rate=" in done.stderr
+    assert "each loss's rate was chosen by another seed on the same validation patients" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "losses.csv", "losses.json", "losses.png", "trainings",
+    ]  # fmt: skip
+    assert {loss["loss"]["name"] for loss in _told(tmp_path / "out")["losses"]} == {"bce", "dice"}
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (again.returncode, again.stdout, again.stderr) == (0, done.stdout, "")
+
+
+@pytest.mark.slow
 def test_a_comparison_needs_no_test_split_goes_on_after_a_kill_and_ends_as_an_undisturbed_one(
     data_set: Manifest, tmp_path: Path
 ) -> None:

@@ -79,6 +79,23 @@ def test_json_and_csv_hold_the_same_and_what_all_losses_shared(comparison, tmp_p
     assert told["losses"][0]["tuning"] == {"0.001": 0.5, "0.003": 0.5, "0.01": 0.5}
 
 
+def test_it_is_told_that_rates_were_chosen_on_the_same_patients_and_that_one_seed_is_one(
+    data_set: Manifest, tmp_path: Path, comparison
+) -> None:
+    results.write(tmp_path, comparison)
+    told = json.loads((tmp_path / "losses.json").read_text())
+    assert told["choice_of_rates"] == (
+        "each loss's rate was chosen by another seed on the same validation patients; the intervals leave "
+        "that choice out"
+    )
+    assert told["choice_of_rates"] in _printed(comparison)
+    single = compared(data_set, settings("comparison.seeds=[1]"), [[outcome(1.0, 1)]] * 3)
+    assert "draws of validation patients" in _printed(single)
+    assert "was chosen by another seed" not in _printed(single)
+    results.write(tmp_path, single)
+    assert json.loads((tmp_path / "losses.json").read_text())["choice_of_rates"] is None
+
+
 def test_the_chart_shows_every_loss_and_names_those_that_diverged(comparison, tmp_path: Path) -> None:
     left, right = chart.draw(comparison).axes
     names = [label.get_text() for label in left.get_yticklabels()]

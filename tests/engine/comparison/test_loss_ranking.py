@@ -10,6 +10,7 @@ from fabricated_comparison import labels, outcome, patient_ids
 
 from engine import metrics
 from engine.comparison import ranking
+from engine.metrics.intervals import Interval
 from records.errors import RunError
 
 
@@ -40,7 +41,7 @@ def test_a_value_is_the_mean_over_seeds_of_the_macro_auroc_and_lies_in_its_inter
 
 def test_the_same_predictions_differ_by_exactly_nothing() -> None:
     ranked = _ranked(1.0, 1.0)
-    assert ranked.rows[1].minus_baseline == ranking.Interval(0.0, 0.0, 0.0)
+    assert ranked.rows[1].minus_baseline == Interval(0.0, 0.0, 0.0)
     assert ranked.pairs_apart == 0
 
 

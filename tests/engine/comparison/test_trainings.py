@@ -35,6 +35,21 @@ def test_losses_of_one_name_are_told_apart_by_the_keys_in_which_they_differ() ->
     assert len(set(names)) == len(names)
 
 
+def test_rates_and_keys_that_differ_in_their_last_digits_have_files_of_their_own() -> None:
+    rates = [0.01, 0.0100000001, 1e-7]
+    losses = (
+        "[{name: bce}, {name: focal, alpha: 0.25, gamma: 2}, {name: focal, alpha: 0.25, gamma: 2.00000001}]"
+    )
+    config = settings(f"comparison.learning_rates={rates}", f"comparison.losses={losses}")
+    names = [training.name for training in trainings.tuning(config)]
+    assert len(set(names)) == 9
+    assert names[:3] == [f"bce,rate={rate},seed=0" for rate in ("0.01", "0.0100000001", "1e-07")]
+    assert trainings.labels_of(config.comparison.losses)[1:] == [
+        "focal (gamma 2)",
+        "focal (gamma 2.00000001)",
+    ]
+
+
 def test_what_a_training_gave_is_read_back(tmp_path: Path) -> None:
     first, second = trainings.counted(settings(), [0.003] * 3)[:2]
     kept = trainings.Outcomes(tmp_path, "hash")

@@ -10,6 +10,7 @@ from fabricated_comparison import settings
 
 from engine.comparison import trainings, units
 from engine.comparison.trainings import Outcome
+from engine.input.order import EpochOrder
 from records.manifest import Manifest
 
 pytestmark = pytest.mark.slow
@@ -51,6 +52,17 @@ def test_a_training_repeats_itself_to_the_bit(outcomes, module_data_set: Manifes
     )
     assert again.logits.tobytes() == outcomes[0].logits.tobytes()
     assert again.last_loss == outcomes[0].last_loss
+
+
+def test_the_hash_of_the_order_is_of_rows_where_all_labels_are_alike() -> None:
+    def order_of(seed: int) -> str:
+        watched = units._Watched(EpochOrder((6,), seed, 0), 3)
+        alike = (None, np.ones((3, 14), np.float32))
+        assert len(list(watched.noted(iter([alike] * 4)))) == 4
+        return watched.record_order
+
+    assert order_of(1) == order_of(1)
+    assert order_of(1) != order_of(2)
 
 
 def test_another_seed_begins_with_other_weights_and_has_another_order(

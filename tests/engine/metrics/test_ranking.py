@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from engine.metrics.ranking import auroc, average_precision, macro, micro_auroc
+from engine.metrics.ranking import auroc, average_precision, macro, micro_auroc, micro_average_precision
 from records.errors import RunError
 
 RNG = np.random.default_rng(7)
@@ -35,6 +35,9 @@ def test_ranking_metrics_equal_scikit_learn(kind):
     np.testing.assert_allclose(average_precision(labels, scores), expected_ap, rtol=0, atol=1e-12)
     assert micro_auroc(labels, scores) == pytest.approx(
         roc_auc_score(labels.ravel(), scores.ravel()), abs=1e-12
+    )
+    assert micro_average_precision(labels, scores) == pytest.approx(
+        average_precision_score(labels.ravel(), scores.ravel()), abs=1e-12
     )
 
 
