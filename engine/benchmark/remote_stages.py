@@ -20,7 +20,7 @@ from engine.benchmark.diagnosis import FETCH, WHOLE
 from engine.benchmark.input_stages import Source
 from engine.benchmark.windows import Images, Start, in_threads
 from engine.input import object_ranges, pipeline
-from engine.input.fetch import IN_FLIGHT, RANGE_BYTES, STALL_S
+from engine.input.fetch import DEADLINE_S, IN_FLIGHT, RANGE_BYTES, STALL_S
 from engine.input.order import EpochOrder
 from engine.input.reader import ShardReader
 from engine.input.shard_cache import CacheSettings, ShardCache
@@ -71,7 +71,7 @@ def _plain_gets(manifest: Manifest, shards: tuple[Shard, ...], first: int) -> Im
 
 
 async def _get(location: str, start: int, end: int) -> list[bytes]:
-    return [piece async for _, piece in object_ranges.pieces(location, start, end, STALL_S)]
+    return [piece async for _, piece in object_ranges.pieces(location, start, end, STALL_S, DEADLINE_S)]
 
 
 def _fetches(manifest: Manifest, shards: tuple[Shard, ...], first: int, cache_bytes: int) -> Images:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from engine.input import shard_cache
+from engine.input import cache_needs, shard_cache
+from engine.input.cache_needs import Need
 from engine.input.mapped_shards import PASSING_SHARDS, MappedShards
 from engine.input.shard_cache import CacheFullError, Claim
 from records.errors import ConfigError
@@ -23,6 +25,8 @@ BLOCKS_AHEAD = 2
 # Shards at once: enough for the whole pool of ranges, whatever their size.
 _FETCHES = 16
 _POLL_S = 0.2
+# A batch that has waited for room so long says so.
+_NOTE_AFTER_S = 10.0
 _CLOSE_WAIT_S = 10.0
 
 
@@ -53,10 +57,14 @@ class BlockStream:
             ahead: blocks to fetch beyond those that the oldest unfinished batch touches.
 
         Raises:
-            ConfigError: two blocks, and what a pass over another split needs, don't fit into the cache.
+            ConfigError: two blocks, and what a pass over another split needs, don't fit into the cache, or
+                not beside other trainings.
+            StorageError: the cache can't be written.
         """
         first_two, blocks = _peek(blocks, 2)
-        self._limit_bytes = _room_bytes(shards, max(map(len, first_two), default=0))
+        self._limit_bytes, self._need = _room(shards, max(map(len, first_two), default=0))
+        self._others_bytes, self._noted = 0, False
+        self._told = contextlib.ExitStack()
         self._shards, self._blocks, self._block_span, self._ahead = shards, blocks, block_span, ahead
         self._size_bytes = shards.size_bytes
         self._change = threading.Condition()
@@ -71,6 +79,7 @@ class BlockStream:
         self._fault: tuple[int, BaseException] | None = None
         self._closed, self._blocks_in_all = False, -1
         self._slots = threading.Semaphore(_FETCHES)
+        self._take_place()
         self._thread = threading.Thread(target=self._run, name="block-stream", daemon=True)
         self._thread.start()
 
@@ -105,6 +114,28 @@ class BlockStream:
         with self._change:
             self._change.wait_for(lambda: not self._claims, _CLOSE_WAIT_S)
             self._let_go(list(self._begun))
+        self._told.close()
+
+    def _take_place(self) -> None:
+        """Say what this training needs, unless the others need too much for it."""
+        if self._shards.cache is None:
+            return
+        folder = self._shards.cache.folder
+        with self._shards.cache.caching(self._shards.location(0)):
+            folder.path.mkdir(parents=True, exist_ok=True)
+            with folder.locked():  # of two that begin at the same time the second one is refused
+                self._told.enter_context(cache_needs.told(folder.path, self._need))
+                others = cache_needs.of_others(folder.path)
+        needed_bytes = cache_needs.together_bytes([*others, self._need])
+        if needed_bytes > folder.limit_bytes:
+            self._told.close()
+            own_bytes = cache_needs.together_bytes([self._need])
+            raise ConfigError(
+                f"{folder.path}: input.cache_bytes is {folder.limit_bytes:,}; this training needs "
+                f"{own_bytes:,} at a time (two blocks and {PASSING_SHARDS} shards), together with those that "
+                f"read through this folder now ({len(others)}) {needed_bytes:,}: raise input.cache_bytes to "
+                "that, lower input.shuffle_block_shards or wait for the others to end"
+            )
 
     def _wait_for(self, number: int) -> None:
         first, last = self._block_span(number)
@@ -169,6 +200,7 @@ class BlockStream:
         """Wait until a block's turn has come; tell whether to go on."""
         with self._change:
             self._change.wait_for(lambda: self._stopped() or block <= self._last_block + self._ahead)
+            self._others_bytes = self._needed_by_others()
             # An epoch's last block may lie wholly in what fills no batch; nobody needs it then.
             if not self._stopped() and block >= self._first_block:
                 self._begun[block] = shards
@@ -182,7 +214,7 @@ class BlockStream:
                 lambda: (
                     self._stopped()
                     or self._is_settled(block, shard)
-                    or self._fits(shard)
+                    or self._fits(shard, self._share_bytes())
                     or block <= self._last_block
                 )
             )
@@ -190,7 +222,7 @@ class BlockStream:
                 return False
             if self._is_settled(block, shard):
                 return True
-            if not self._fits(shard):
+            if not self._fits(shard, self._limit_bytes):
                 raise ConfigError(
                     f"a batch touches {self._last_block - self._first_block + 1} blocks, and "
                     f"{self._limit_bytes:,} bytes of the cache are too few for them: raise input.cache_bytes"
@@ -202,9 +234,19 @@ class BlockStream:
         """Whether a shard has its room, or its block has been let go before it was needed."""
         return block not in self._begun or shard in self._taken
 
-    def _fits(self, shard: int) -> bool:
+    def _needed_by_others(self) -> int:
+        if self._shards.cache is None:
+            return 0
+        others = cache_needs.of_others(self._shards.cache.folder.path)
+        return cache_needs.together_bytes([*others, self._need]) - cache_needs.together_bytes([self._need])
+
+    def _share_bytes(self) -> int:
+        """Room for blocks that may be taken ahead of the batches: what other trainings don't need."""
+        return max(self._need.block_bytes, self._limit_bytes - self._others_bytes)
+
+    def _fits(self, shard: int, limit_bytes: int) -> bool:
         taken_bytes = sum(self._size_bytes[taken] for taken in self._taken)
-        return taken_bytes + self._size_bytes[shard] <= self._limit_bytes
+        return taken_bytes + self._size_bytes[shard] <= limit_bytes
 
     def _fetch(self, block: int, shard: int) -> bool:
         while True:
@@ -214,6 +256,7 @@ class BlockStream:
             except CacheFullError:  # other processes', or passes over other splits
                 if self._waited_s(block) > shard_cache.WAIT_S:
                     raise
+                self._note_wait(block)
                 with self._change:
                     if self._stopped():
                         return False
@@ -256,6 +299,18 @@ class BlockStream:
     def _stopped(self) -> bool:
         return self._closed or self._fault is not None
 
+    def _note_wait(self, block: int) -> None:
+        if self._noted or self._waited_s(block) < _NOTE_AFTER_S or self._shards.cache is None:
+            return
+        self._noted = True
+        folder = self._shards.cache.folder
+        print(
+            f"note: {folder.path}: a batch waits for room; others have in use what it needs of "
+            f"the {folder.limit_bytes:,} bytes; more input.cache_bytes would spare the wait",
+            file=sys.stderr,
+            flush=True,
+        )
+
     def _waited_s(self, block: int) -> float:
         """Return for how long a batch has waited for a block."""
         with self._change:
@@ -272,8 +327,8 @@ def _peek(
     return first, itertools.chain(first, rest)
 
 
-def _room_bytes(shards: MappedShards, block_shards: int) -> int:
-    """Return how many bytes of the cache the blocks may take."""
+def _room(shards: MappedShards, block_shards: int) -> tuple[int, Need]:
+    """Return how many bytes of the cache the blocks may take, and what they need at least."""
     if shards.cache is None:
         raise ValueError("the shards are local; they need no stream")
     limit_bytes = shards.cache.folder.limit_bytes - shards.passing_bytes
@@ -283,7 +338,9 @@ def _room_bytes(shards: MappedShards, block_shards: int) -> int:
         return min(2 * sum(largest[:count]), sum(largest))
 
     if needed_bytes(block_shards) <= limit_bytes:
-        return limit_bytes
+        return limit_bytes, Need(
+            shards.fingerprint, sum(largest), needed_bytes(block_shards), shards.passing_bytes
+        )
     fitting = [count for count in range(1, block_shards) if needed_bytes(count) <= limit_bytes]
     or_fewer = f", or set input.shuffle_block_shards to {fitting[-1]}" if fitting else ""
     raise ConfigError(

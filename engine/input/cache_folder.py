@@ -95,7 +95,7 @@ class CacheFolder:
             AlreadyThereError: the copy is there by now, or being made.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with self._locked():
+        with self.locked():
             descriptor = self.open(file)
             if descriptor is not None:
                 os.close(descriptor)
@@ -112,14 +112,14 @@ class CacheFolder:
     def publish(self, file: StoredFile, descriptor: int) -> None:
         """Give a copy that is whole its name; from then on the descriptor is that of any reader."""
         # Copies are removed under this lock alone, so that none is between the two kinds of its own lock.
-        with self._locked():
+        with self.locked():
             self.partial_path(file).rename(self.copy_path(file))
             fcntl.flock(descriptor, fcntl.LOCK_SH)
 
     def discard(self, file: StoredFile, descriptor: int) -> None:
         """Remove a damaged or half-made copy and close it; whoever has it mapped keeps it."""
         try:
-            with self._locked():
+            with self.locked():
                 mine = os.fstat(descriptor)
                 for path in (self.copy_path(file), self.partial_path(file)):
                     # Not one that another process has made since.
@@ -188,7 +188,8 @@ class CacheFolder:
                         yield _Entry(Path(entry.path), status.st_size, status.st_atime_ns)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Keep others from taking room inside the block; the folder must be there."""
         path = self.path / _LOCK_NAME
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:

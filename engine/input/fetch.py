@@ -1,8 +1,9 @@
 """Objects from a store into local files: ranges of all of them in parallel through one pool, with retries.
 
 A range that breaks off is asked for again from the byte on that it has come to, with a growing, random pause,
-until no byte has come for a while; then the whole transfer fails with one error. Where files lie, how much
-may lie there and whether they are the manifest's is `shard_cache`'s business.
+until no byte has come for a while; then the whole transfer fails with one error. A store that is silent is
+told of before that. Where files lie, how much may lie there and whether they are the manifest's is
+`shard_cache`'s business.
 
 The client is obstore: from a loopback server on two cores 1.4 GB/s at 0.7 CPU-s a GB, as boto3 in threads; by
 TLS 1.0 GB/s at 1.3, where boto3 reached 0.5 at 2.9. boto3's CRT client: 0.4 to 1.0 GB/s at 1.0 to 2.5, plain.
@@ -17,8 +18,10 @@ import contextlib
 import functools
 import os
 import random
+import sys
 import threading
-from collections.abc import Coroutine
+import time
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from engine.input import object_ranges
@@ -31,6 +34,8 @@ IN_FLIGHT = 16
 # Without a byte for this long a request is given up and made again, and a range fails.
 STALL_S = 20.0
 DEADLINE_S = 90.0
+# Without a byte of any range for this long, a line says so.
+NOTE_AFTER_S = 10.0
 _PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 8.0
 # Its own: who seeds Python's generator to build a network must not be disturbed by a pause meanwhile.
@@ -96,12 +101,21 @@ class Fetcher:
         in_flight: ranges at once.
         stall_s: seconds without a byte after which a request is made again.
         deadline_s: seconds without a byte after which a range, and with it its transfer, fails.
+        note_after_s: seconds without a byte of any range after which a line on stderr says so, once until
+            bytes come again.
     """
 
     def __init__(
-        self, in_flight: int = IN_FLIGHT, stall_s: float = STALL_S, deadline_s: float = DEADLINE_S
+        self,
+        in_flight: int = IN_FLIGHT,
+        stall_s: float = STALL_S,
+        deadline_s: float = DEADLINE_S,
+        note_after_s: float = NOTE_AFTER_S,
     ) -> None:
-        self._stall_s, self._deadline_s = stall_s, deadline_s
+        self._stall_s, self._deadline_s, self._note_after_s = stall_s, deadline_s, note_after_s
+        self._note: asyncio.TimerHandle | None = None
+        self._reading: dict[str, int] = {}  # ranges under way of each location, the oldest first
+        self._last_error: Exception | None = None
         self._slots = asyncio.Semaphore(in_flight)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fetch", daemon=True)
@@ -149,14 +163,16 @@ class Fetcher:
     async def _copy_range(
         self, location: str, file: StoredFile, descriptor: int, start: int, end: int
     ) -> None:
-        async with self._slots:
+        async with self._slots, self._watched(location):
             progress_s, failures = self._loop.time(), 0
             while start < end:
-                came_to, error = await self._copy_part(location, file, descriptor, start, end)
+                within_s = progress_s + self._deadline_s - self._loop.time()
+                came_to, error = await self._copy_part(location, file, descriptor, start, end, within_s)
                 if came_to > start:
                     start, progress_s, failures = came_to, self._loop.time(), 0
                 if error is None:
                     continue
+                self._last_error = error
                 failures += 1
                 pause_s = _random.uniform(0.5, 1) * min(_LONGEST_PAUSE_S, _PAUSE_S * 2**failures)
                 if self._loop.time() + pause_s > progress_s + self._deadline_s:
@@ -166,18 +182,51 @@ class Fetcher:
                     ) from error
                 await asyncio.sleep(pause_s)
 
+    @contextlib.asynccontextmanager
+    async def _watched(self, location: str) -> AsyncIterator[None]:
+        """Have a line said when no byte comes for a while inside the block."""
+        if not self._reading:
+            self._watch_anew()
+        self._reading[location] = self._reading.get(location, 0) + 1
+        try:
+            yield
+        finally:
+            self._reading[location] -= 1
+            if not self._reading[location]:
+                del self._reading[location]
+            if not self._reading and self._note:
+                self._note.cancel()
+
+    def _watch_anew(self) -> None:
+        if self._note:
+            self._note.cancel()
+        self._last_error = None
+        self._note = self._loop.call_later(self._note_after_s, self._tell)
+
+    def _tell(self) -> None:
+        rest_s = self._deadline_s - self._note_after_s
+        why = object_ranges.cause(self._last_error) if self._last_error else "no answer yet"
+        print(
+            f"note: {next(iter(self._reading))}: nothing has come from the store for "
+            f"{self._note_after_s:.0f} s ({why}); it is asked again until "
+            f"{time.strftime('%H:%M:%S', time.localtime(time.time() + rest_s))}, for {rest_s:.0f} s more",
+            file=sys.stderr,
+            flush=True,
+        )
+
     async def _copy_part(
-        self, location: str, file: StoredFile, descriptor: int, start: int, end: int
+        self, location: str, file: StoredFile, descriptor: int, start: int, end: int, within_s: float
     ) -> tuple[int, Exception | None]:
         """Copy what one request gives; return the byte that it came to, and why it ended before `end`."""
         position = start
         try:
-            pieces = object_ranges.pieces(location, start, end, self._stall_s)
+            pieces = object_ranges.pieces(location, start, end, self._stall_s, within_s)
             async with contextlib.aclosing(pieces):
                 async for size_bytes, piece in pieces:
                     if size_bytes is not None:
                         check_size(size_bytes, file, location)
                     position = _write(descriptor, piece, position, location)
+                    self._watch_anew()
         except FileNotFoundError:
             check_size(None, file, location)
         except CxrError:

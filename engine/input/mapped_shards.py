@@ -3,23 +3,26 @@
 Each shard's CRC32C is checked once in a process, then. Shards of a local data set are mapped where they lie,
 for good. Of a remote one the copies in the cache are mapped: those that `hold` asked for until `release`, of
 others the few last ones, so that a pass over any number of shards stays inside the cache's limit. Which are
-held when is `block_stream`'s business.
+held when is `block_stream`'s business; what a pass will open next is fetched by `shards_ahead`.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import mmap
 import os
 import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from engine.input import cache
 from engine.input.fetch import FetchStoppedError
 from engine.input.shard_cache import CacheSettings, Claim, ShardCache
+from engine.input.shards_ahead import ComingShard, ShardsAhead
 from records import storage
-from records.manifest import Manifest, Shard
+from records.manifest import Manifest, crc32c
 
 # A pass touches one shard after the other; the one before may still be read by another thread.
 PASSING_SHARDS = 2
@@ -56,6 +59,8 @@ class MappedShards:
         self._held: collections.Counter[int] = collections.Counter()
         self._locks = [threading.Lock() for _ in self._files]
         self._change = threading.Lock()
+        self._opening: set[Claim | ComingShard] = set()
+        self._ahead = ShardsAhead((), self._claim_now)
         self._closed = False
         self.cache: ShardCache | None = None
         if storage.is_remote(manifest.location):
@@ -78,6 +83,11 @@ class MappedShards:
         return tuple(file.size_bytes for file in self._files)
 
     @property
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that all readers of the same shards have in common."""
+        return crc32c("".join(file.crc32c for file in self._files).encode())
+
+    @property
     def passing_bytes(self) -> int:
         """Room in the cache that a pass over a split of the data set needs, beside what is held."""
         sizes = [file.size_bytes for split in self._manifest.splits.values() for file in split.shards]
@@ -88,12 +98,24 @@ class MappedShards:
 
     def read_each(self, shard: int, offsets: list[int], count: int) -> np.ndarray:
         """Read `count` bytes at each offset: (len(offsets), count) uint8, untouched by read-ahead."""
-        descriptor = self._descriptor(self._files[shard], verify=False)
+        descriptor = self._descriptor(shard, verify=False)
         try:
             parts = [os.pread(descriptor, count, offset) for offset in offsets]
         finally:
             os.close(descriptor)
         return np.frombuffer(b"".join(parts), np.uint8).reshape(len(offsets), count)
+
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        """Have shards of a remote data set fetched ahead of the pass that opens them in this order.
+
+        The pass before is given up. What can't be fetched is a fault of the pass when it comes to it.
+        """
+        if self.cache is None:
+            return
+        filled = [shard for shard in shards if self._files[shard].size_bytes]
+        with self._change:
+            before, self._ahead = self._ahead, ShardsAhead(() if self._closed else filled, self._claim_now)
+        before.close()
 
     def hold(self, shard: int, wait_s: float) -> Claim | None:
         """Begin to fetch a shard of a remote data set and keep it until as many calls of `release`.
@@ -114,7 +136,7 @@ class MappedShards:
             if shard in self._mapped or not file.size_bytes or self.cache is None:
                 self._held[shard] += 1
                 return None
-        claim = self.cache.claim(self.location(shard), file, wait_s=wait_s, give_way=self._drop_oldest)
+        claim = self._claim(shard, wait_s, self._drop_oldest)
         with self._change:
             self._held[shard] += 1
         return claim
@@ -147,11 +169,15 @@ class MappedShards:
                 self._mapped.pop(shard, None)
 
     def close(self) -> None:
-        """Let go of all shards; arrays that were taken before stay valid."""
+        """Let go of all shards, and end what waits for one; arrays that were taken before stay valid."""
         with self._change:
             self._closed = True
             self._mapped.clear()
             self._held.clear()
+            opening = list(self._opening)
+        self._ahead.close()
+        for claim in opening:
+            claim.stop()
 
     def _open(self, shard: int) -> np.ndarray:
         if self._closed:
@@ -168,25 +194,60 @@ class MappedShards:
     def _map(self, shard: int) -> np.ndarray:
         if not self._files[shard].size_bytes:
             return np.empty(0, np.uint8)
-        descriptor = self._descriptor(self._files[shard], verify=self._verify)
+        descriptor = self._descriptor(shard, verify=self._verify)
         try:
             return _map(descriptor)
         finally:
             os.close(descriptor)
 
-    def _descriptor(self, file: Shard, *, verify: bool) -> int:
+    def _descriptor(self, shard: int, *, verify: bool) -> int:
+        file = self._files[shard]
         if self.cache:
-            return self.cache.open(self._manifest.locate(file), file, give_way=self._drop_oldest)
+            return self._fetched(shard)
         path = cache.local_path(self._manifest, file)
         if verify:
             cache.check_once(path, file)
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _fetched(self, shard: int) -> int:
+        """Return a descriptor of a shard's copy, fetched ahead or now."""
+        coming = self._ahead.take(shard) or self._claim(shard, give_way=self._give_way)
+        with self._stopped_by_close(coming):
+            return coming.finish()
+
+    def _claim(self, shard: int, wait_s: float | None = None, give_way: Callable[[], bool] = bool) -> Claim:
+        if self.cache is None:
+            raise ValueError("the shards are local; there is nothing to fetch")
+        return self.cache.claim(self.location(shard), self._files[shard], wait_s=wait_s, give_way=give_way)
+
+    def _claim_now(self, shard: int) -> Claim:
+        return self._claim(shard, wait_s=0.0)
+
+    @contextlib.contextmanager
+    def _stopped_by_close(self, claim: Claim | ComingShard) -> Iterator[None]:
+        """Let `close`, in another thread, end what the block waits for."""
+        with self._change:
+            self._opening.add(claim)
+            closed = self._closed
+        if closed:
+            claim.stop()
+        try:
+            yield
+        finally:
+            with self._change:
+                self._opening.discard(claim)
 
     def _keep(self, shard: int, data: np.ndarray) -> None:
         with self._change:
             if self._closed:
                 raise FetchStoppedError(f"{self.location(shard)}: the reader is closed")
             self._mapped[shard] = data
+
+    def _give_way(self) -> bool:
+        """Give up room for a shard that is to be opened now."""
+        if self._closed:
+            raise FetchStoppedError("the reader is closed")
+        return self._drop_oldest() or self._ahead.give_way()
 
     def _drop_oldest(self) -> bool:
         """Let go of the first one mapped of the shards that nobody holds; tell whether there was one."""

@@ -38,7 +38,7 @@ _AMAZON = (".amazonaws.com", ".amazonaws.com.cn")
 
 
 async def pieces(
-    location: str, start: int, end: int, stall_s: float
+    location: str, start: int, end: int, stall_s: float, within_s: float
 ) -> AsyncGenerator[tuple[int | None, Any], None]:
     """Yield the bytes of an object from `start` to before `end`, in order.
 
@@ -47,6 +47,7 @@ async def pieces(
         start: first byte.
         end: byte behind the last one; an object that ends before it yields fewer.
         stall_s: seconds without a byte after which the read fails.
+        within_s: seconds after which the first bytes must be there, whoever reads them.
 
     Yields:
         The size of the whole object, None where it wasn't told, and the next bytes.
@@ -56,9 +57,10 @@ async def pieces(
         StorageError: the store refuses, and asking again wouldn't help.
         Exception: whatever else the client raises; `cause` says it in words.
     """
-    store = await _in_thread(_store_of, location, stall_s)
+    # The clients below have patience and retries of their own, which nobody sees or ends.
+    store = await _in_thread(within_s, _store_of, location, stall_s)
     if store is None:
-        yield await _in_thread(_read_by_storage, location, start, end)
+        yield await _in_thread(within_s, _read_by_storage, location, start, end)
         return
     import obstore
 
@@ -84,7 +86,7 @@ def cause(error: BaseException) -> str:
         return f"the store answered `{code[1]}`" + (f": {message[1]}" if message else "")
     if status := re.search(r"non-2xx status code: (\d+ [\w ]*\w)", text):
         return f"the store answered `{status[1]}`"
-    if "kind: Timeout" in text:
+    if "kind: Timeout" in text or isinstance(error, asyncio.TimeoutError):
         return "no answer in time"
     if "kind: Connect" in text:
         return "no connection to the store"
@@ -104,8 +106,12 @@ def _refusals(location: str) -> Iterator[None]:
         raise StorageError(f"{location}: can't be read: {cause(error)}") from error
 
 
-async def _in_thread(function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """Run a blocking call in a thread of its own, which no end of the process waits for."""
+async def _in_thread(within_s: float, function: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Run a blocking call in a thread of its own, which no end of the process waits for.
+
+    Raises:
+        asyncio.TimeoutError: it didn't return in time; the thread goes on.
+    """
     loop, outcome = asyncio.get_running_loop(), concurrent.futures.Future[_Result]()
 
     def run() -> None:
@@ -116,7 +122,16 @@ async def _in_thread(function: Callable[..., _Result], *arguments: Any) -> _Resu
 
     outcome.set_running_or_notify_cancel()  # who stops waiting doesn't stop the call
     threading.Thread(target=run, name="fetch-call", daemon=True).start()
-    return await asyncio.wrap_future(outcome, loop=loop)
+    future = asyncio.wrap_future(outcome, loop=loop)
+    try:
+        # `wait_for` would lose a cancellation that comes together with the outcome, before Python 3.12.
+        done, _ = await asyncio.wait({future}, timeout=within_s)
+    finally:
+        if not future.done():
+            future.cancel()
+    if not done:
+        raise asyncio.TimeoutError
+    return future.result()
 
 
 def _read_by_storage(location: str, start: int, end: int) -> tuple[int | None, bytes]:

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from engine.config import AugmentConfig
+from engine.input import python_calls, transforms
 from engine.input import threads as input_threads
-from engine.input import transforms
 from engine.input.buffers import Buffers
 from engine.input.order import EpochOrder, Part, Token
 from engine.input.reader import ShardReader
@@ -97,6 +97,8 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """Return each record of a split once, in the index's order; the last batch may be smaller.
 
+    Where the data set is remote, the shards to come are fetched meanwhile, as far as the cache has room.
+
     Args:
         reader: of the split; must stay open while the batches are read.
         batch: records in a batch.
@@ -108,6 +110,8 @@ def evaluation_batches(
     """
 
     def gather(number: int, buffers: Buffers) -> Arrays:
+        if number == 0:
+            reader.fetch_ahead(np.arange(len(reader)))
         rows = np.arange(number * batch, min((number + 1) * batch, len(reader)))
         return reader.gather(rows, buffers.take(len(rows)))
 
@@ -142,15 +146,21 @@ def padded_evaluation_batches(
         ConfigError: the batch doesn't divide into the parts.
     """
     own = part.slice(global_batch)
-    records = own.stop - own.start
+    records, count = own.stop - own.start, -(-len(reader) // global_batch)
+
+    def rows_of(numbers: np.ndarray) -> np.ndarray:
+        return (numbers[:, None] * global_batch + np.arange(own.start, own.stop)).ravel()
 
     def gather(number: int, buffers: Buffers) -> Arrays:
-        rows = np.arange(number * global_batch, (number + 1) * global_batch)[own]
         # The split's last record fills up: it is there, and its shard is at hand.
-        images, labels = reader.gather(np.minimum(rows, len(reader) - 1), buffers.take(len(rows)))
+        last = len(reader) - 1
+        if number == 0:
+            reader.fetch_ahead(np.minimum(rows_of(np.arange(count)), last))
+        rows = rows_of(np.array([number]))
+        images, labels = reader.gather(np.minimum(rows, last), buffers.take(len(rows)))
         return images, labels, (rows < len(reader)).astype(np.float32)
 
-    numbers = tf.data.Dataset.range(-(-len(reader) // global_batch))
+    numbers = tf.data.Dataset.range(count)
     specs = (*_specs(reader, records, ()), tf.TensorSpec((records,), tf.float32))
     return _gathered(reader, numbers, gather, records, specs, threads).prefetch(prefetch)
 
@@ -228,9 +238,11 @@ def _gathered(
     # the reader's, shared by its data sets and freed when it closes.
     buffers = reader.buffers(most)
     count = threads or input_threads.gather_threads(reader.manifest)
+    python_calls.close_at_end(reader)
 
     def call(number: np.ndarray, *others: np.ndarray) -> Arrays:
-        return gather(int(number), buffers, *others)
+        with python_calls.counted():
+            return gather(int(number), buffers, *others)
 
     @_as_it_is
     def load(*numbers: tf.Tensor) -> tuple[tf.Tensor, ...]:

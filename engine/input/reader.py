@@ -110,6 +110,11 @@ class ShardReader:
         """Return the reader's one pool of memory for batches of at most `records`; `close` empties it."""
         return self._buffers.setdefault(records, Buffers(records, self.image_shape))
 
+    def fetch_ahead(self, rows: np.ndarray) -> None:
+        """Have a remote data set's shards fetched ahead of a pass that asks for these rows in this order."""
+        if self.is_remote:
+            self.shards.fetch_ahead(list(dict.fromkeys(self._shard[rows].tolist())))
+
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Copy records into one batch.
 
@@ -154,6 +159,7 @@ class ShardReader:
     def identities(self) -> tuple[np.ndarray, np.ndarray]:
         """Read the whole split for (N,) str image ids and (N,) int64 patient ids."""
         image_ids, patient_ids = [], []
+        self.fetch_ahead(np.arange(len(self)))
         for row in range(len(self)):
             (record,) = self.records(np.array([row]))
             image_ids.append(record.image_id)
@@ -167,6 +173,7 @@ class ShardReader:
             ShardError: a shard is missing or of another size, or holds something else than labels there.
         """
         labels = np.empty((len(self), len(FINDINGS)), np.uint8)
+        self.fetch_ahead(np.arange(len(self)))
         for shard in range(len(self.shard_sizes)):
             rows = np.flatnonzero(self._rows["shard"] == shard)
             if not len(rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -100,10 +101,12 @@ def test_all_transfers_share_one_pool_of_ranges(proxy, stored, tmp_path) -> None
     fetcher.close()
 
 
-def test_an_answer_that_breaks_off_is_gone_on_from_where_it_broke(impatient, proxy, stored, target) -> None:
+def test_an_answer_that_breaks_off_is_gone_on_from_where_it_broke(proxy, stored, target) -> None:
     location, file, data = stored
     proxy.break_after_bytes, proxy.breaks = 2_500, 4
-    impatient.start(location, file, target).wait()
+    fetcher = fetch.Fetcher()  # a patient one: each request is counted
+    fetcher.start(location, file, target).wait()
+    fetcher.close()
     assert content(target) == data
     starts = [int(span.partition("=")[2].partition("-")[0]) for _, span in proxy.gets]
     assert len([start for start in starts if start % RANGE_BYTES]) == 4
@@ -136,6 +139,47 @@ def test_a_store_that_stalls_is_an_error_in_bounded_time(impatient, proxy, store
         impatient.start(location, file, target).wait()
     assert str(error.value).startswith(location)
     assert time.monotonic() - begun_s < 30
+
+
+def test_a_store_that_is_silent_is_told_of_once_and_again_after_bytes_came(
+    proxy, stored, target, capsys
+) -> None:
+    location, file, data = stored
+    fetcher = fetch.Fetcher(stall_s=0.4, note_after_s=0.2)
+    proxy.gate.clear()
+    transfer = fetcher.start(location, file, target)
+    time.sleep(0.7)
+    proxy.gate.set()
+    transfer.wait()
+    fetcher.close()
+    assert content(target) == data
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        rf"note: {re.escape(location)}: nothing has come from the store for 0 s \(no answer yet\); "
+        r"it is asked again until \d\d:\d\d:\d\d, for 90 s more",
+        line,
+    )
+
+
+def test_a_store_that_answers_slowly_but_steadily_is_not_told_of(proxy, stored, target, capsys) -> None:
+    location, file, _ = stored
+    proxy.delay_s = 0.1
+    fetcher = fetch.Fetcher(in_flight=1, note_after_s=0.8)
+    fetcher.start(location, file, target).wait()
+    time.sleep(0.9)  # nothing is under way, so nothing is missed
+    fetcher.close()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_read_by_another_client_that_stalls_is_given_up_in_time(target, monkeypatch) -> None:
+    monkeypatch.setattr(storage, "size", lambda _: time.sleep(20))
+    fetcher = fetch.Fetcher(deadline_s=0.5)
+    file = manifest.StoredFile("shard", OBJECT_BYTES, "00000000")
+    begun_s = time.monotonic()
+    with pytest.raises(StorageError, match=r"^gs://nih/shard: can't be fetched: no answer in time; no byte"):
+        fetcher.start("gs://nih/shard", file, target).wait()
+    assert time.monotonic() - begun_s < 10
+    fetcher.close()
 
 
 def test_a_store_that_is_gone_is_an_error(impatient, stored, target, monkeypatch) -> None:

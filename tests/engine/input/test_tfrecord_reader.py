@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from engine.config import AugmentConfig
 from engine.input import transforms
 from engine.input.reader import ShardReader
 from engine.input.tfrecord_reader import training_batches
+from records.errors import ShardError
 
 VARIED = AugmentConfig(10.0, 0.1, 0.05, 0.1, 0.1, flip=False, originals=True)
 
@@ -62,6 +64,14 @@ def test_a_record_is_varied_as_the_indexed_reader_would(data_set, images) -> Non
         rows = np.array([images.index(image.tobytes()) for image in inputs["images"].numpy()])
         wanted = transforms.draw(VARIED, 3, number // 4, rows, np.zeros_like(rows))
         assert np.array_equal(inputs["transforms"], wanted)
+
+
+def test_shards_without_an_index_are_served_and_the_other_reader_says_so(data_set, images) -> None:
+    Path(data_set.locate(data_set.splits["train"].index)).unlink()
+    (first,) = epochs(training_batches(data_set, 5, seed=3, shuffle_buffer=20), 1)
+    assert sorted(first) == sorted(images)
+    with pytest.raises(ShardError, match=r"train\.index\.npy: can't be read: .*run the conversion again"):
+        ShardReader(data_set, "train")
 
 
 def test_what_does_not_fill_an_epochs_last_batch_is_left_out(data_set) -> None:
