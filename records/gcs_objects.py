@@ -21,7 +21,9 @@ SCHEME = "gs"
 _CONNECTIONS = 32
 # Seconds to connect, and to wait for the next bytes; what fails for a passing reason is asked for again.
 _TIMEOUT_S = (10.0, 60.0)
-_RETRY_FOR_S = 120.0
+_RETRY_FOR_S = 60.0
+# For about how long a store that is silent is asked again.
+PATIENCE_S = _RETRY_FOR_S
 
 
 def size(location: str) -> int:

@@ -133,6 +133,32 @@ def resize(grey: np.ndarray, side_px: int) -> np.ndarray:
     return square
 
 
+def reduce_checked(grey: np.ndarray, side_px: int) -> np.ndarray:
+    """Reduce as `resize` does, and refuse what is no picture: one value throughout.
+
+    Args:
+        grey: (height, width) uint8.
+        side_px: rows and columns of the result.
+
+    Returns:
+        (side_px, side_px) uint8.
+
+    Raises:
+        ImageError: too small, too narrow, or of one value throughout.
+    """
+    reduced = resize(grey, side_px)
+    if _is_constant(grey):
+        raise ImageError(f"every pixel is {grey[0, 0]}; expected a picture")
+    return reduced
+
+
+def _is_constant(grey: np.ndarray) -> bool:
+    middle = grey[len(grey) // 2].tobytes()
+    if middle.count(middle[:1]) < len(middle):  # so in nearly every picture; bytes are looked at the fastest
+        return False
+    return bool(grey.min() == grey.max())
+
+
 def _reduce(grey: np.ndarray, rows: int, columns: int) -> np.ndarray:
     if grey.shape == (rows, columns):
         return grey

@@ -18,6 +18,10 @@ from records.errors import StorageError
 
 SCHEME = "s3"
 _BODY_ATTEMPTS = 4
+_ATTEMPTS = 8
+_CONNECT_TIMEOUT_S = 10
+# For about how long a store that is silent is asked again, with the pauses between.
+PATIENCE_S = _ATTEMPTS * _CONNECT_TIMEOUT_S + 15.0
 
 
 def size(location: str) -> int:
@@ -102,8 +106,8 @@ def _client(process_id: int) -> Any:  # noqa: ARG001 - a forked child must not s
     from botocore.config import Config
 
     config = Config(
-        retries={"mode": "standard", "max_attempts": 8},
-        connect_timeout=10,
+        retries={"mode": "standard", "max_attempts": _ATTEMPTS},
+        connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=60,
         max_pool_connections=32,
     )

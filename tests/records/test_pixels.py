@@ -203,6 +203,15 @@ def test_what_is_unusual_about_a_file_is_said(header: pixels.PngHeader, expected
     assert pixels.oddity(header) == expected
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (16, 12)])
+def test_one_value_throughout_is_no_picture(shape: tuple[int, int]) -> None:
+    grey = np.full(shape, 7, np.uint8)
+    with pytest.raises(ImageError, match="every pixel is 7; expected a picture"):
+        pixels.reduce_checked(grey, 16)
+    grey[0, 0] = 255
+    np.testing.assert_array_equal(pixels.reduce_checked(grey, 16), pixels.resize(grey, 16))
+
+
 def refusal(data: bytes) -> str:
     with pytest.raises(ImageError) as caught:
         pixels.decode_grey(data)
