@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import shutil
@@ -79,15 +80,33 @@ class BestModel(keras.callbacks.Callback):
         self._best = -math.inf
 
     def state(self) -> dict[str, Any]:
-        """The best value so far, its sign as in a maximum, and what `run.json` says of it."""
+        """The best value so far, its sign as in a maximum, and what `run.json` says of it and its model."""
         known = self._directory.read()
-        return {"best": self._best, "told": {k: v for k, v in known.items() if k.startswith("best_")}}
+        told = {name: value for name, value in known.items() if name.startswith("best_")}
+        return {"best": self._best, "told": told, "model_sha256": known.get("model_sha256")}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint's best value."""
-        self._best = state["best"]
-        forgotten = {name: None for name in self._directory.read() if name.startswith("best_")}
-        self._directory.update(**(forgotten | state["told"]))
+        """Go on from a checkpoint's best value, or from that of a newer model, saved behind the checkpoint.
+
+        The newer one's epoch is trained again, and needn't give the same where operations don't repeat their
+        bits; so the model is judged by what `run.json` told of it when it was saved.
+        """
+        known, saved = self._directory.read(), self._saved_hash()
+        forgotten = {name: None for name in known if name.startswith("best_")}
+        # Other workers than the one that writes have no model, and nothing told of one.
+        if state.get("model_sha256", saved) == saved or not (saved or "model_sha256" in known):
+            self._best = state["best"]
+            self._directory.update(**(forgotten | state["told"]), model_sha256=saved)
+        elif known.get("model_sha256") == saved:
+            value = known[f"best_{self._monitor}"]
+            self._best = -math.inf if value is None else self._sign * value
+        else:
+            say(
+                f"note: {self._directory.checkpoint_path} isn't the model that the checkpoint knows; the "
+                "next epoch's takes its place"
+            )
+            self._best = -math.inf
+            self._directory.update(**forgotten)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         known = logs or {}
@@ -100,7 +119,15 @@ class BestModel(keras.callbacks.Callback):
         if self._copies:
             self._copy(self._copies.format(**{**known, "epoch": epoch + 1}))
         best = {f"best_{name}": known.get(name) for name in ("val_macro_auroc", "val_loss")}
-        self._directory.update(best_epoch=epoch + 1, **{k: _finite(v) for k, v in best.items()})
+        self._directory.update(
+            best_epoch=epoch + 1, model_sha256=self._saved_hash(), **{k: _finite(v) for k, v in best.items()}
+        )
+
+    def _saved_hash(self) -> str | None:
+        path = self._directory.checkpoint_path
+        if not path.is_file():
+            return None
+        return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def _save(self, path: Path) -> None:
         scratch = path.with_name(f".{path.stem}.tmp.keras")
@@ -145,11 +172,13 @@ class RunLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         logs = logs or {}
         self._directory.update(epochs_done=epoch + 1)
+        rate = logs.get("images_per_s")
+        images = "" if rate is None else f"{rate:.0f} images/s, "
         say(
             f"epoch {epoch + 1}: loss {logs.get('loss', math.nan):.4f}, "
             f"val_loss {logs.get('val_loss', math.nan):.4f}, "
             f"val_macro_auroc {logs.get('val_macro_auroc', math.nan):.4f}, "
-            f"{logs.get('images_per_s', math.nan):.0f} images/s, {logs.get('seconds', math.nan):.0f} s"
+            f"{images}{logs.get('seconds', math.nan):.0f} s"
         )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +14,9 @@ import tensorflow as tf
 from engine.training.cluster import this_worker
 from records.errors import ConfigError, RunError
 from records.machine import usable_cores
+
+# Spot machines of one request may come minutes apart.
+START_LIMIT_S = 600.0
 
 
 def strategy_of(
@@ -61,7 +66,21 @@ def _of_workers(replicas: int) -> tf.distribute.Strategy:
         raise ConfigError(
             f"train.replicas is {replicas} in a run of several workers; expected 0: all GPUs of each"
         )
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    # TensorFlow waits for the others without an end that we can set, deaf to SIGTERM and with Python's lock
+    # held, though one may have left with an error. `faulthandler` alone then still ends a process.
+    print(
+        f"waiting for all {this_worker().workers} workers to start; if they don't within "
+        f"{START_LIMIT_S:g} s, this one ends with exit code 1: look at what the others said, and start all "
+        "of them again",
+        file=sys.stderr,
+        flush=True,
+    )
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - for the trace of what it waited in
+        faulthandler.dump_traceback_later(START_LIMIT_S, exit=True, file=nowhere)
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def distributed(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any:

@@ -25,7 +25,6 @@ from engine.training.callbacks import BestModel, FiniteLoss, RunLog
 from engine.training.cluster import this_worker
 from engine.training.logs import CsvLog, FindingsLog, StepLog, TensorBoardLog
 from engine.training.loop import Length, Loop
-from engine.training.mirror import Mirror
 from engine.training.optimizers import build_optimizer
 from engine.training.progress import ProgressLine, say
 from engine.training.run_directory import EVENTS_NAME, RunDirectory
@@ -67,6 +66,7 @@ def fit(
     on_start: Callable[[], None],
     check: Callable[[], None],
     resume_from: Path | None = None,
+    after_checkpoint: Callable[[Path], None] | None = None,
 ) -> None:
     """Train one model and leave config, history, checkpoints and best model in the run directory.
 
@@ -78,12 +78,12 @@ def fit(
         check: called between steps; what it raises ends the run.
         resume_from: folder of checkpoints, from whose newest whole one to go on; None, or none there: from
             the beginning.
+        after_checkpoint: called with each new one, in the thread that writes them.
 
     Raises:
         CxrError: the shards, the weights, the loss or the checkpoints are at fault.
     """
     start_s = time.monotonic()
-    keras.utils.set_random_seed(config.train.seed)
     keras.config.set_dtype_policy(config.train.precision)
     strategy = devices.strategy_of(
         config.train.replicas, precision=config.train.precision, deterministic=config.train.deterministic
@@ -95,14 +95,14 @@ def fit(
             _check_agreement(checkpoint, strategy)
         place = checkpoint.state["place"] if checkpoint else {"epoch": 0, "step": 0}
         token = order.Token(config.train.seed, place["epoch"], place["step"])
-        # Before the model: a remote data set's first block comes in while that is built.
-        batches = inputs.training_batches(config, data_set, run.training, run.records, token)
         progress = ProgressLine(*_length(run), start_s)
-        with _timed(directory, start_s), _written(run) as written:
+        with _timed(directory, start_s), _written(run, after_checkpoint) as written:
             loop = _loop(run, strategy, progress, written)
             if checkpoint:
                 loop.restore(checkpoint)
                 say(f"{checkpoint.path}: going on at epoch {place['epoch'] + 1}, step {place['step'] + 1}")
+            # Behind the model, see `build`.
+            batches = inputs.training_batches(config, data_set, run.training, run.records, token)
             on_start()
             with progress, inputs.faults_raised(config, data_set):
                 loop.run(inputs.on_devices(batches, config, strategy))
@@ -144,15 +144,13 @@ def _check_agreement(checkpoint: checkpoints.Checkpoint | None, strategy: tf.dis
 
 
 @contextmanager
-def _written(run: Run) -> Iterator[checkpoints.Checkpoints | None]:
-    """The run's checkpoints, which stand at the end of the block, in the bucket too; None: another's task."""
+def _written(run: Run, after: Callable[[Path], None] | None) -> Iterator[checkpoints.Checkpoints | None]:
+    """The run's checkpoints, which stand at the end of the block; None: another's task."""
     if this_worker().number:
         yield None
         return
-    settings, folder = run.config.checkpoint, run.directory.path
-    mirror = Mirror(folder, settings.location, settings.keep_last) if settings.location else None
-    after = mirror.send if mirror else None
-    with checkpoints.Checkpoints(run.directory.checkpoints_path, settings.keep_last, after) as written:
+    keep_last = run.config.checkpoint.keep_last
+    with checkpoints.Checkpoints(run.directory.checkpoints_path, keep_last, after) as written:
         yield written
 
 
@@ -204,7 +202,12 @@ def _length(run: Run) -> Length:
 
 
 def build(config: configs.Config, data_set: Manifest) -> keras.Model:
-    """Build the network that the config names, for the pictures that the data set stores."""
+    """Build the network that the config names, for the pictures that the data set stores.
+
+    Keras draws the seeds of initial weights and dropout from Python's own generator, which libraries draw
+    pauses from, too, while they read in other threads. So it is seeded here, and no reader may be at work.
+    """
+    keras.utils.set_random_seed(config.train.seed)
     return build_model(
         config.model,
         stored_side_px=data_set.image["side_px"],

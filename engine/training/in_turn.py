@@ -1,18 +1,18 @@
 """Several configs trained one after the other, each by a process of its own, which inherits nothing.
 
-What is finished already is recognised by its run directory, so the same command goes on behind a failure.
+What is finished already is recognised by its run directory, so the same command goes on behind a failure. A
+training whose parent is killed leaves as on SIGTERM.
 """
 
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.training import train
+from engine.training import parent, train
 from records import storage
 from records.errors import ConfigError
 
@@ -48,14 +48,14 @@ def run(
         command = [sys.executable, "-m", "engine.cli", "train", "--config", path, "--data", data, *flags]
         command += ["--run-dir", str(Path(run_dir) / name)]
         command += [part for override in (*overrides, *own) for part in ("--set", override)]
-        if code := _call(command):
+        if code := call(command):
             return code
     return 0
 
 
-def _call(command: Sequence[str]) -> int:
+def call(command: Sequence[str]) -> int:
     """Run a command to its end; signals that come for this process go to it."""
-    with subprocess.Popen(command) as process:
+    with parent.started(command) as process:
         # The terminal's Ctrl-C goes to both; the child's own answer to it is waited for.
         handlers: dict[signal.Signals, Any] = {signal.SIGINT: lambda *_: None}
         handlers |= dict.fromkeys(_FORWARDED, lambda number, _: process.send_signal(number))

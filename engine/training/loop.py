@@ -175,7 +175,9 @@ class Loop:
             if self._every_steps and self._steps_done() % self._every_steps == 0:
                 self._settle()
                 self._save()
+        begin_s = time.monotonic()
         self._settle()
+        self._timed_s += time.monotonic() - begin_s if self._timed_steps > 0 else 0.0
         place.seconds = time.monotonic() - start_s
 
     def _is_asked(self) -> bool:
@@ -223,7 +225,7 @@ class Loop:
             "loss": place.loss_sum / length.steps,
             "learning_rate": self._current_rate(),
             "seconds": place.seconds,
-            "images_per_s": max(self._timed_steps, 0) * length.records / max(self._timed_s, 1e-9),
+            "images_per_s": self._images_per_s(),
             "input_stall": place.stall_seconds / place.seconds,
             "skipped_steps": place.skipped_steps,
             "loss_scale": loss_scale(self._optimizer),
@@ -232,6 +234,12 @@ class Loop:
             callback.on_epoch_end(place.epoch, logs)
         self.place = place.next_epoch()
         self._save()
+
+    def _images_per_s(self) -> float | None:
+        """The rate of the epoch's steps but for a traced one; None where there are no others."""
+        if self._timed_steps <= 0:
+            return None
+        return self._timed_steps * self._length.records / max(self._timed_s, 1e-9)
 
     def _save(self) -> None:
         here = self.place.epoch, self.place.step

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from importlib import metadata
@@ -45,6 +46,8 @@ class RunDirectory:
 
     def __init__(self, path: str) -> None:
         self.path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
+        # The thread that copies a run notes how that went, while training notes how far it came.
+        self._changing = threading.Lock()
 
     @property
     def config_path(self) -> Path:
@@ -106,7 +109,8 @@ class RunDirectory:
         Raises:
             RunError: the folder was removed while the run was going on.
         """
-        storage.write_bytes(str(self.path / RUN_NAME), _json(self.read() | values))
+        with self._changing:
+            storage.write_bytes(str(self.path / RUN_NAME), _json(self.read() | values))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -168,18 +172,24 @@ class RunDirectory:
             "process_id": os.getpid(),
             "epochs": config.train.epochs,
             "epochs_done": 0,
-            "manifest": {"location": _absolute(data.location), "sha256": data.sha256},
-            "git_commit": _git_commit(),
-            "versions": _versions(),
+            "manifest": {"location": absolute(data.location), "sha256": data.sha256, "image": data.image},
+            "git_commit": git_commit(),
+            "versions": versions(),
         }
         storage.write_bytes(str(self.path / RUN_NAME), _json(values))
 
     def resume(self, config: configs.Config) -> None:
-        """Begin to go on with the run that stands here, perhaps with other settings of the machine."""
+        """Begin to go on with the run that stands here, perhaps to more epochs or on another machine."""
         storage.write_bytes(str(self.config_path), config.to_yaml().encode())
         known = self.read()
         resumed = [*known.get("resumed", []), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())]
-        self.update(state=UNFINISHED, process_id=os.getpid(), resumed=resumed, versions=_versions())
+        self.update(
+            state=UNFINISHED,
+            epochs=config.train.epochs,
+            process_id=os.getpid(),
+            resumed=resumed,
+            versions=versions(),
+        )
 
     def commit(self) -> None:
         """Let go of the run that this one replaces: its model stands and training begins."""
@@ -260,11 +270,13 @@ def _json(values: dict[str, Any]) -> bytes:
     return (json.dumps(values, indent=1) + "\n").encode()
 
 
-def _absolute(location: str) -> str:
+def absolute(location: str) -> str:
+    """Return where a data set lies, whatever folder a later command is called from."""
     return location if storage.is_remote(location) else str(Path(location).resolve())
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
+    """Return this code's commit, with `-dirty` where files differ from it; None: it isn't known."""
     folder = Path(__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
@@ -273,7 +285,8 @@ def _git_commit() -> str | None:
         return None
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the release of Python and of each package that a result depends on."""
     found = {"python": sys.version.split()[0]}
     for package in _PACKAGES:
         try:

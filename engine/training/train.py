@@ -10,7 +10,7 @@ from pathlib import Path
 from engine import backend
 from engine import config as configs
 from engine.input.cache import default_folder
-from engine.training import mirror, run_directory, spot
+from engine.training import extension, mirror, parent, run_directory, spot
 from engine.training.cluster import this_worker
 from engine.training.interrupts import GOES_ON_CODE, Interrupts
 from engine.training.run_directory import RunDirectory
@@ -59,9 +59,9 @@ def run(
             mirror.fetch_newer(config.checkpoint.location, directory.path)
         resume = resume and bool(directory.entries())
         if not overwrite and _is_done(directory, config, data_set, resume=resume):
+            _copy_rest(directory, config, resume=resume)
             return 0
-        if not (resume or overwrite):
-            mirror.check_free(config.checkpoint.location)
+        mirror.check_place(config.checkpoint.location, directory, overwrite=overwrite)
         if resume:
             directory.resume(config)
         else:
@@ -90,7 +90,7 @@ def _run_beside(
 ) -> int:
     """Train as one of the workers that leave nothing, in a folder that goes when they end."""
     written = RunDirectory(run_dir)
-    if not overwrite and _is_finished(written, config, data_set):
+    if not overwrite and extension.is_finished(written, config, data_set):
         return 0
     with tempfile.TemporaryDirectory(prefix="cxr-worker-") as folder:
         directory = RunDirectory(str(Path(folder) / "run"))
@@ -108,15 +108,7 @@ def _run_beside(
 def _may_be_replaced(directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest) -> bool:
     """Tell whether a folder holds no run, or an older state of this one, and not another run."""
     is_run = (directory.path / run_directory.RUN_NAME).exists()
-    return not is_run or not directory.differences(config, data_set)
-
-
-def _is_finished(directory: RunDirectory, config: configs.Config, data_set: manifest.Manifest) -> bool:
-    return (
-        (directory.path / run_directory.RUN_NAME).exists()
-        and not directory.differences(config, data_set)
-        and directory.read()["state"] == run_directory.FINISHED
-    )
+    return not is_run or not extension.differences(directory, config, data_set)
 
 
 def _fit(
@@ -124,6 +116,7 @@ def _fit(
 ) -> int:
     # A run that is gone on with has begun: what stands in the folder stays, whatever comes.
     started = resume_from is not None
+    copied = _mirror(directory, config)
 
     def start() -> None:
         nonlocal started
@@ -144,7 +137,7 @@ def _fit(
             backend.load()
             from engine.training import fit
 
-            with spot.Watch(interrupts.ask):
+            with spot.Watch(interrupts.ask), parent.Watch(interrupts.ask):
                 fit.fit(
                     directory,
                     config,
@@ -152,9 +145,12 @@ def _fit(
                     on_start=start,
                     check=interrupts.check,
                     resume_from=resume_from,
+                    after_checkpoint=copied.keep_up if copied else None,
                 )
     except KeyboardInterrupt:
         print(f"{leave()}; go on with --resume auto", file=sys.stderr)
+        if copied and started:
+            copied.finish()
         # Where another worker was asked, this one goes on with the others.
         return interrupts.exit_code if interrupts.asked else GOES_ON_CODE
     except BaseException as error:
@@ -165,10 +161,27 @@ def _fit(
         directory.update(state=run_directory.FAILED, error=text)
         raise
     directory.update(state=run_directory.FINISHED)
-    if config.checkpoint.location and not this_worker().number:
-        mirror.Mirror(directory.path, config.checkpoint.location, config.checkpoint.keep_last).send()
     print(f"{directory.path}: {run_directory.summary(directory)}")
+    if copied:
+        copied.finish()
     return 0
+
+
+def _mirror(directory: RunDirectory, config: configs.Config) -> mirror.Mirror | None:
+    """What copies the run to a bucket; None: nothing does, or another worker."""
+    settings = config.checkpoint
+    if not settings.location or this_worker().number:
+        return None
+    return mirror.Mirror(directory, settings.location, settings.keep_last)
+
+
+def _copy_rest(directory: RunDirectory, config: configs.Config, *, resume: bool) -> None:
+    """Send a finished run to its bucket, if it couldn't be sent when it ended and is to be gone on with."""
+    copied = _mirror(directory, config) if resume else None
+    if copied and not mirror.is_copied(config.checkpoint.location, directory):
+        mirror.check_place(config.checkpoint.location, directory, overwrite=False)
+        copied.finish()
+        print(f"{directory.path}: copied to {config.checkpoint.location}")
 
 
 def _check_splits(data_set: manifest.Manifest, config: configs.Config) -> None:
@@ -217,9 +230,11 @@ def _is_done(
             f"{directory.path}: holds {len(entries)} files and no run, such as {entries[0].name}; choose an "
             "empty or a new folder as --run-dir"
         )
-    known, others = directory.read(), directory.differences(config, data_set)
-    if not others and known["state"] == run_directory.FINISHED:
-        print(f"{directory.path}: {run_directory.summary(directory, running=False)}; nothing to do")
+    others = extension.differences(directory, config, data_set)
+    if extension.is_finished(directory, config, data_set):
+        told = run_directory.summary(directory, running=False)
+        early = "" if directory.read().get("epochs") == config.train.epochs else " by early stopping"
+        print(f"{directory.path}: {told}{early}; nothing to do")
         return True
     if not others and resume:
         return False

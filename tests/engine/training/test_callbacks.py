@@ -128,7 +128,7 @@ def test_a_run_that_goes_on_remembers_the_best_value_and_what_was_told_of_it(dir
     best = _best(directory, model)
     best.on_epoch_end(0, {"val_loss": 0.5, "val_macro_auroc": 0.8})
     state = json.loads(json.dumps(best.state()))
-    best.on_epoch_end(1, {"val_loss": 0.4, "val_macro_auroc": 0.9})
+    directory.update(best_epoch=9, best_val_macro_auroc=0.99)
     again = _best(directory, model)
     again.restore(state)
     assert (directory.read()["best_epoch"], directory.read()["best_val_macro_auroc"]) == (1, 0.8)
@@ -136,6 +136,65 @@ def test_a_run_that_goes_on_remembers_the_best_value_and_what_was_told_of_it(dir
     assert directory.read()["best_epoch"] == 1
     again.on_epoch_end(2, {"val_loss": 0.45})
     assert directory.read()["best_epoch"] == 3
+
+
+def test_a_model_saved_behind_the_checkpoint_stands_as_what_it_is_whatever_its_epoch_gives_again(
+    directory, model
+):
+    best = _best(directory, model)
+    best.on_epoch_end(0, {"val_loss": 0.5, "val_macro_auroc": 0.8})
+    state = json.loads(json.dumps(best.state()))
+    model.set_weights([np.full((1, 1), 2.0)])
+    best.on_epoch_end(1, {"val_loss": 0.4, "val_macro_auroc": 0.9})
+    again = _best(directory, model)
+    again.restore(state)
+    model.set_weights([np.full((1, 1), 3.0)])
+    again.on_epoch_end(1, {"val_loss": 0.45})  # better than the checkpoint's, not than the model's
+    assert _weight(directory.checkpoint_path) == 2.0
+    assert (directory.read()["best_epoch"], directory.read()["best_val_loss"]) == (2, 0.4)
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["unknown", "lost"])
+def test_a_model_that_nothing_tells_of_is_replaced_by_the_next(directory, model, capsys, lost: bool):
+    best = _best(directory, model)
+    best.on_epoch_end(0, {"val_loss": 0.5})
+    state = json.loads(json.dumps(best.state()))
+    if lost:
+        directory.checkpoint_path.unlink()
+    else:  # killed between the model and the note
+        model.set_weights([np.full((1, 1), 2.0)])
+        best._save(directory.checkpoint_path)
+    again = _best(directory, model)
+    again.restore(state)
+    assert "best.keras isn't the model that the checkpoint knows" in capsys.readouterr().err
+    assert directory.read()["best_epoch"] is None
+    model.set_weights([np.full((1, 1), 3.0)])
+    again.on_epoch_end(1, {"val_loss": 0.6})
+    assert _weight(directory.checkpoint_path) == 3.0
+    assert directory.read()["best_epoch"] == 2
+
+
+def test_a_worker_that_writes_no_model_goes_on_from_the_checkpoints_value(
+    directory, model, tiny, data_set, tmp_path, capsys
+):
+    best = _best(directory, model)
+    best.on_epoch_end(0, {"val_loss": 0.5})
+    beside = RunDirectory(str(tmp_path / "beside"))
+    beside.start(tiny(), data_set)
+    again = _best(beside, model)
+    again.restore(best.state())
+    again.on_epoch_end(1, {"val_loss": 0.6})
+    assert not beside.checkpoint_path.exists()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_without_a_model_yet_goes_on_without_one(directory, model, capsys):
+    state = json.loads(json.dumps(_best(directory, model).state()))
+    again = _best(directory, model)
+    again.restore(state)
+    assert capsys.readouterr().err == ""
+    again.on_epoch_end(0, {"val_loss": 0.6})
+    assert directory.read()["best_epoch"] == 1
 
 
 def test_a_model_that_can_not_be_written_is_one_line(directory, model):
@@ -172,4 +231,8 @@ def test_the_run_log_says_how_many_epochs_are_done(directory, capsys):
         assert directory.read() == before | {"epochs_done": epoch + 1}
     out, err = capsys.readouterr()
     assert out == ""
-    assert "epoch 3: loss 0.5000, val_loss 0.2500, val_macro_auroc 0.7500" in err
+    assert "epoch 3: loss 0.5000, val_loss 0.2500, val_macro_auroc 0.7500, nan s" in err
+    log.on_epoch_end(3, {"loss": 0.5, "images_per_s": 20.4, "seconds": 7.0})
+    assert "20 images/s, 7 s" in capsys.readouterr().err
+    log.on_epoch_end(4, {"loss": 0.5, "images_per_s": None, "seconds": 7.0})
+    assert "val_macro_auroc nan, 7 s" in capsys.readouterr().err

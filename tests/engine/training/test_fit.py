@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -21,6 +24,45 @@ def test_pictures_are_normalised_by_the_data_sets_own_mean_and_deviation_if_aske
     own = fit.build(tiny("model.normalisation=data_set"), data_set).get_layer("preprocess")
     assert (own.mean, own.std) == (128.0, 40.0)
     assert fit.build(tiny(), data_set).get_layer("preprocess").mean is None
+
+
+def test_initial_weights_follow_from_the_seed_whatever_pauses_reading_draws_meanwhile(
+    data_set, tiny, tmp_path, monkeypatch
+) -> None:
+    class BuiltError(Exception):
+        pass
+
+    found, ended = [], threading.Event()
+
+    def capture(model, *_, **__) -> None:
+        found.append(b"".join(weight.tobytes() for weight in model.get_weights()))
+        ended.set()
+        raise BuiltError
+
+    def draw_in_the_background() -> None:
+        while not ended.is_set():
+            random.random()
+
+    def begin_to_read(*_) -> None:
+        random.random()
+        thread = threading.Thread(target=draw_in_the_background, daemon=True)
+        thread.start()
+        time.sleep(0.05)
+
+    def weights_of(number: int) -> bytes:
+        ended.clear()
+        directory = RunDirectory(str(tmp_path / f"run_{number}"))
+        directory.start(tiny(), data_set)
+        with pytest.raises(BuiltError):
+            fit.fit(directory, tiny(), data_set, on_start=lambda: None, check=lambda: None)
+        return found[-1]
+
+    monkeypatch.setattr(fit.devices, "strategy_of", lambda *_, **__: tf.distribute.get_strategy())
+    monkeypatch.setattr(fit, "TrainingStep", capture)
+    expected = weights_of(0)
+    monkeypatch.setattr(fit.inputs, "training_batches", begin_to_read)
+    monkeypatch.setattr(fit.inputs, "check_shares", lambda *_: random.random())
+    assert [weights_of(number) == expected for number in range(1, 4)] == [True] * 3
 
 
 def test_training_pictures_of_one_grey_can_not_normalise(data_set, tiny) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from engine import cli
-from engine.training import in_turn
+from engine.training import checkpoints, in_turn
+from engine.training.run_directory import RunDirectory
 from records.errors import ConfigError
 
 
@@ -40,11 +42,29 @@ def test_members_are_trained_in_turn_and_finished_ones_are_left_alone(
     assert [run.read_bytes() for run in runs] == before
 
 
+@pytest.mark.slow
+def test_a_training_whose_parent_is_killed_leaves_with_a_checkpoint(
+    tiny_command, begun, members, tmp_path
+) -> None:
+    command = tiny_command(tmp_path / "runs", "train.epochs=100000", "train.early_stopping_patience=100000")
+    command[command.index("--config") + 1 : command.index("--data")] = members
+    directory = RunDirectory(str(tmp_path / "runs" / "member_1"))
+    with begun(command, "first step after") as process:
+        process.kill()
+    end_s = time.monotonic() + 60
+    while directory.is_running():
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+    assert directory.read()["state"] == "interrupted"
+    assert checkpoints.newest(directory.checkpoints_path) is not None
+    assert not (tmp_path / "runs" / "member_2").exists()
+
+
 def test_each_member_has_a_place_of_its_own_in_the_bucket(
     members, lasting_data_set, tmp_path, monkeypatch
 ) -> None:
     called = []
-    monkeypatch.setattr(in_turn, "_call", lambda command: called.append(command) or 0)
+    monkeypatch.setattr(in_turn, "call", lambda command: called.append(command) or 0)
     overrides = ["model.image_side_px=32", "checkpoint.location=s3://bucket/runs"]
     assert in_turn.run(members, lasting_data_set.location, str(tmp_path), overrides, []) == 0
     assert [command[-1] for command in called] == [
@@ -55,7 +75,7 @@ def test_each_member_has_a_place_of_its_own_in_the_bucket(
 
 def test_none_is_begun_behind_one_that_fails(members, lasting_data_set, tmp_path, monkeypatch) -> None:
     called = []
-    monkeypatch.setattr(in_turn, "_call", lambda command: called.append(command) or 75)
+    monkeypatch.setattr(in_turn, "call", lambda command: called.append(command) or 75)
     assert (
         in_turn.run(members, lasting_data_set.location, str(tmp_path), ["model.image_side_px=32"], []) == 75
     )

@@ -185,6 +185,16 @@ def test_an_epochs_log_has_the_mean_loss_the_rate_of_its_last_step_and_a_rate_of
     assert [rate for *_, rate in heard.steps] == [_rate(step) for step in range(20)]
 
 
+def test_an_epoch_of_one_step_has_its_rate_but_for_the_first_whose_step_is_traced(monkeypatch):
+    monkeypatch.setattr("test_loop.LENGTH", Length(epochs=3, steps=1, records=6))
+    heard = Heard()
+    loop, _ = Parts().loop([heard])
+    loop.run(batches(loop.place))
+    rates = [logs["images_per_s"] for logs in heard.epochs]
+    assert rates[0] is None
+    assert all(0 < rate < math.inf for rate in rates[1:])
+
+
 @pytest.mark.parametrize("calls", [1, 4, 6, 20])
 def test_a_run_that_is_left_between_any_two_steps_goes_on_as_if_it_had_not(tmp_path, undisturbed, calls):
     parts, heard = Parts(), Heard()
@@ -227,7 +237,7 @@ def test_a_run_that_is_left_during_validation_judges_that_epoch_again_and_trains
     parts, later = Parts(), Heard()
     parts.run([later], tmp_path, rate=_rate)
     assert later.events[:3] == ["begin", "epoch 1", "epoch 1 over"]
-    assert later.epochs[0]["images_per_s"] == 0
+    assert later.epochs[0]["images_per_s"] is None
     assert heard.steps + later.steps == undisturbed[1]
     assert [logs["loss"] for logs in (heard.epochs + later.epochs)] == undisturbed[2]
     assert _weights(parts) == undisturbed[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.evaluation import tables
+from engine.evaluation import predictions as files
 from engine.metrics import auroc
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
@@ -39,10 +39,10 @@ def test_one_epoch_at_320_pixels_trains_evaluates_and_reports(nih: Path, tmp_pat
     known = json.loads((run / "run.json").read_text())
     assert (known["state"], known["parameters"]) == ("finished", 8_228_081)
     _run("engine.cli", "evaluate", "--run-dir", run, "--split", "test")
-    predictions = tables.read_predictions(run / "evaluation" / "test" / "predictions.csv")
+    predictions = files.read(run / "evaluation" / "test" / "predictions.csv")
     assert len(predictions.image_ids) == 118
     metrics = json.loads((run / "evaluation" / "test" / "metrics.json").read_text())
-    areas = auroc(predictions.labels, predictions.probabilities)
-    assert metrics["macro_auroc"] == pytest.approx(np.nanmean(areas))
-    page = Path(_run("engine.cli", "report", "--run-dir", run).stdout.split()[-1])
+    areas = auroc(predictions.labels, predictions.logits)
+    assert metrics["macro_auroc"]["value"] == pytest.approx(np.nanmean(areas))
+    page = Path(_run("engine.cli", "report", "--run-dir", run).stdout.split()[0])
     assert page.stat().st_size > 10_000

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import boto3
 import keras
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from metadata_service import NOTICE, FakeService
 
 import engine.model  # noqa: F401 - its layers, for the models to be loaded
 from engine.training import checkpoints, spot
+from records import storage
 
 pytestmark = pytest.mark.slow
 
@@ -36,8 +38,8 @@ RICH = (
     "checkpoint.every_steps=2",
 )
 AUTO = ("--resume", "auto")
-# What differs between two runs that learn the same.
-MEASURED = {"time", "seconds", "images_per_s", "input_stall", "stall_seconds"}
+# What differs between two runs that learn the same; a saved model holds the time, too.
+MEASURED = {"time", "seconds", "images_per_s", "input_stall", "stall_seconds", "model_sha256"}
 
 
 def _without_times(values: Any) -> Any:
@@ -114,6 +116,37 @@ def test_a_machine_that_is_taken_leaves_its_run_in_the_bucket_and_another_goes_o
     assert f"{s3}/runs/first: a run is there; it is brought to {run}" in done.stderr
     assert "going on at epoch" in done.stderr
     assert _learnt(run) == undisturbed
+
+
+def test_a_run_whose_bucket_is_lost_trains_to_its_end_and_is_copied_later(
+    tiny_command, engine, begun, tmp_path, s3
+):
+    run, location = tmp_path / "run", f"{s3}/runs/first"
+    overrides = ("train.epochs=40", "train.early_stopping_patience=999", f"checkpoint.location={location}")
+    command = tiny_command(run, *overrides, flags=AUTO)
+    client, bucket = boto3.client("s3"), s3.removeprefix("s3://")
+    with begun(command, "first step after") as process:
+        process.send_signal(signal.SIGSTOP)
+        for stored in storage.list_files(f"{s3}/"):
+            storage.delete(stored.location)
+        client.delete_bucket(Bucket=bucket)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(timeout=120) == 1
+    known = json.loads((run / "run.json").read_text())
+    assert (known["state"], known["epochs_done"]) == ("finished", 40)
+    assert "NoSuchBucket" in known["copy_fault"]["reason"]
+    refused = engine(*command)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith(f"error: {s3}")
+    client.create_bucket(Bucket=bucket)
+    done = engine(*command)
+    assert done.returncode == 0, done.stderr
+    assert f"{run}: copied to {location}" in done.stdout
+    names = {storage.name(stored.location) for stored in storage.list_files(location + "/")}
+    assert {"best.keras", "step-000000200.npz", "run.json", "history.csv"} <= names
+    assert storage.read_bytes(f"{location}/run.json") == (run / "run.json").read_bytes()
+    assert "copied to" not in engine(*command).stdout
+    client.close()
 
 
 def test_a_run_that_was_stopped_goes_on_on_another_number_of_devices(tiny_command, engine, begun, tmp_path):

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from engine import cli
-from engine.evaluation import tables
+from engine.evaluation import predictions as files
 from records.manifest import Manifest
 
 pytestmark = pytest.mark.slow
 
 DENSENET = [
-    "--set", "model.image_side_px=32", "--set", "train.epochs=2", "--set", "train.global_batch=4",
+    "--set", "model.image_side_px=32", "--set", "model.head_units=[128, 64]",
+    "--set", "train.epochs=2", "--set", "train.global_batch=4",
     "--set", "loss={name: dynamic_weighted_bce, smoothing: 0.1, prevalence: batch}",
 ]  # fmt: skip
 
@@ -74,7 +75,7 @@ def test_evaluate_judges_each_test_record_once_and_recognises_that_it_has(traine
     done = engine("evaluate", "--run-dir", str(trained), "--split", "test")
     assert done.returncode == 0, done.stderr
     assert "macro" in done.stdout.lower()
-    predictions = tables.read_predictions(trained / "evaluation" / "test" / "predictions.csv")
+    predictions = files.read(trained / "evaluation" / "test" / "predictions.csv")
     split = lasting_data_set.splits["test"]
     assert len(set(predictions.image_ids)) == len(predictions.image_ids) == split.images
     metrics = json.loads((trained / "evaluation" / "test" / "metrics.json").read_text())

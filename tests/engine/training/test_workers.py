@@ -137,6 +137,30 @@ def test_workers_leave_at_one_step_and_go_on_together(tiny_command, begin_both, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_worker_that_waits_for_one_that_never_starts_ends_in_bounded_time(
+    tiny_command, tmp_path, number: int
+) -> None:
+    program = (
+        "import sys; from engine import backend, cli; backend.load(); from engine.training import devices; "
+        "devices.START_LIMIT_S = 2; sys.exit(cli.main(sys.argv[1:]))"
+    )
+    addresses = [f"127.0.0.1:{port}" for port in _free_ports(2)]
+    cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *tiny_command(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "TF_CONFIG": json.dumps(cluster)},
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "waiting for all 2 workers to start; if they don't within 2 s, this one ends with exit code 1: look"
+    )
+
+
+@pytest.mark.slow
 def test_a_lost_worker_ends_the_others_with_one_line(tiny_command, begin_both, tmp_path) -> None:
     workers = begin_both(tiny_command(tmp_path / "run", *ENDLESS))
     _wait_for(tmp_path / "run" / "history.csv")
