@@ -1,1 +1,1 @@
-"""Judging a trained model on one split: predictions, exact numbers, and the files that hold them."""
+"""Judging a trained model: predictions, choices made on validation, exact numbers, and the files of them."""
