@@ -1,0 +1,1 @@
+"""`engine predict`: what a trained model finds on image files."""
