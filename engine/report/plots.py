@@ -1,4 +1,4 @@
-"""The plots of a report: training history, ROC curves, prevalence; each a matplotlib figure of its own.
+"""The plots of a report: training history and prevalence, each a matplotlib figure; how figures become SVG.
 
 Few inks, told apart by lightness as well as by hue; `to_svg` hands them over as CSS variables, so that a page
 sets them for light and for dark.
@@ -18,11 +18,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from engine.evaluation.tables import Predictions
-from engine.metrics import ranking
 from engine.report.contact_sheet import in_words
 from records.errors import RunError
 from records.labels import FINDINGS
@@ -39,8 +36,6 @@ _CSS = {
     SECOND: "var(--second)",
     MARK: "var(--mark)",
 }
-# More points than a panel has pixels change nothing that can be seen.
-MAX_CURVE_POINTS = 160
 STYLE = {
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
@@ -88,32 +83,34 @@ _PANELS = (
 )
 
 
-def history(history_csv: str | Path, *, best_epoch: int | None = None, columns: int = 3) -> Figure:
-    """Plot how a run went, epoch by epoch; panels without a column in the file are left out.
+def history(
+    logged: dict[str, np.ndarray], *, best_epoch: int | None = None, compact: bool = False
+) -> list[tuple[str, str, Figure]]:
+    """Plot how a training went, epoch by epoch; panels without a column in the log are left out.
 
     Args:
-        history_csv: the run's log.
+        logged: as `read_history` gives it.
         best_epoch: to mark, from 1; None is that of the highest macro AUROC.
-        columns: panels side by side.
+        compact: smaller, without legends.
 
-    Raises:
-        RunError: the file is missing, empty, holds none of the columns or a cell that is no number.
+    Returns:
+        (title, what its target is or nothing, figure) of each panel.
     """
-    logged = read_history(history_csv)
-    panels = [panel for panel in _PANELS if any(column in logged for column, _ in panel.lines)]
-    if not panels:
-        raise RunError(f"{history_csv}: none of the columns of a run's log; train again with --overwrite")
     if best_epoch is None:
         best_epoch = _best_epoch(logged)
-    with mpl.rc_context(STYLE):
-        rows = math.ceil(len(panels) / columns)
-        figure, axes = _grid(rows, columns, width=3.1 * columns, height=2.25 * rows)
-        for ax, panel in zip(axes, panels, strict=False):
-            _draw_panel(ax, panel, logged, best_epoch)
-        _drop(axes[len(panels) :])
-        for ax in axes[max(0, len(panels) - columns) : len(panels)]:
-            ax.set_xlabel("epoch")
-    return figure
+    drawn = []
+    for panel in _PANELS:
+        if any(column in logged for column, _ in panel.lines):
+            with mpl.rc_context(STYLE):
+                figure, ax = (
+                    panel_figure(1.8, 1.45, left=0.22, bottom=0.16)
+                    if compact
+                    else panel_figure(2.75, 1.75, left=0.15, bottom=0.14)
+                )
+                _draw_panel(ax, panel, logged, best_epoch, compact=compact)
+            target = "" if panel.target is None else f"target {panel.target:.2f}"
+            drawn.append((panel.title, target, figure))
+    return drawn
 
 
 def read_history(history_csv: str | Path) -> dict[str, np.ndarray]:
@@ -138,50 +135,6 @@ def read_history(history_csv: str | Path) -> dict[str, np.ndarray]:
         }
     except ValueError as error:
         raise RunError(f"{path}: {error}; train again with --overwrite") from error
-
-
-def roc(predictions: Predictions, *, columns: int = 5) -> Figure:
-    """Plot a small ROC chart for each finding, the micro average behind each and on its own at the end."""
-    labels, scores = predictions.labels, predictions.probabilities
-    areas = ranking.auroc(labels, scores)
-    every = labels.reshape(-1), scores.reshape(-1)
-    micro = roc_curve(*every)
-    with mpl.rc_context(STYLE):
-        rows = math.ceil((len(FINDINGS) + 1) / columns)
-        figure, axes = _grid(rows, columns, width=1.9 * columns, height=2.3 * rows)
-        for column, finding in enumerate(FINDINGS):
-            positives = int(labels[:, column].sum())
-            _draw_roc_frame(axes[column], in_words(finding), areas[column], positives)
-            axes[column].plot(*_thinned(*micro), color=MARK, linewidth=0.9)
-            if math.isfinite(areas[column]):
-                curve = roc_curve(labels[:, column], scores[:, column])
-                axes[column].plot(*_thinned(*curve), color=FIRST)
-        last = axes[len(FINDINGS)]
-        area = ranking.auroc(every[0][:, None], every[1][:, None])[0]
-        _draw_roc_frame(last, "Micro average", area, int(labels.sum()))
-        last.plot(*_thinned(*micro), color=INK)
-        _drop(axes[len(FINDINGS) + 1 :])
-        axes[columns * (rows - 1)].set(xlabel="1 − specificity", ylabel="recall")
-    return figure
-
-
-def roc_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the corners of a ROC curve from (0, 0) to (1, 1); equal scores make one step.
-
-    Args:
-        labels: (N,) of 0 or 1.
-        scores: (N,) floats, higher means more likely.
-
-    Returns:
-        false positive rate and true positive rate, (K,) float64 each, NaN where a class is missing.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ranked, sorted_scores = labels[order].astype(bool), scores[order]
-    # The last of each run of equal scores.
-    ends = np.append(np.flatnonzero(np.diff(sorted_scores)), len(ranked) - 1)
-    true = np.append(0, np.cumsum(ranked)[ends]).astype(np.float64)
-    false = np.append(0, np.cumsum(~ranked)[ends]).astype(np.float64)
-    return _share(false), _share(true)
 
 
 def prevalence(data_set: Manifest) -> Figure:
@@ -233,6 +186,8 @@ def to_svg(figure: Figure, name: str) -> str:
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
     for colour, variable in _CSS.items():
         svg = svg.replace(colour, variable)
+    # A hundredth of a point is finer than any screen.
+    svg = re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", svg)
     # The view box keeps the proportions; the page decides on the width.
     return re.sub(r'(?<=\s)(width|height)="[\d.]+pt"\s', "", svg)
 
@@ -244,15 +199,10 @@ def to_png(figure: Figure, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-def _grid(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure of `width` x `height` inches and its axes, row by row."""
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09))
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
-
-
-def _drop(axes: list[Axes]) -> None:
-    for ax in axes:
-        ax.remove()
+def panel_figure(width: float, height: float, *, left: float, bottom: float) -> tuple[Figure, Axes]:
+    """Return a small figure of `width` x `height` inches and its axes; margins are shares of it."""
+    figure = Figure(figsize=(width, height))
+    return figure, figure.add_axes((left, bottom, 0.985 - left, 0.97 - bottom))
 
 
 def _best_epoch(logged: dict[str, np.ndarray]) -> int | None:
@@ -260,7 +210,9 @@ def _best_epoch(logged: dict[str, np.ndarray]) -> int | None:
     return int(logged["epoch"][np.nanargmax(values)]) if np.isfinite(values).any() else None
 
 
-def _draw_panel(ax: Axes, panel: _Panel, logged: dict[str, np.ndarray], best_epoch: int | None) -> None:
+def _draw_panel(
+    ax: Axes, panel: _Panel, logged: dict[str, np.ndarray], best_epoch: int | None, *, compact: bool
+) -> None:
     epochs = logged["epoch"]
     marker = "o" if len(epochs) <= 20 else None
     drawn = [(column, label) for column, label in panel.lines if column in logged]
@@ -271,15 +223,13 @@ def _draw_panel(ax: Axes, panel: _Panel, logged: dict[str, np.ndarray], best_epo
     for (column, label), colour in zip(drawn, (FIRST, SECOND), strict=False):
         ax.plot(epochs, logged[column], color=colour, marker=marker, markersize=3, label=label)
         _mark_best(ax, epochs, logged[column], best_epoch, colour)
-    # In the title, where no curve can cross it.
-    ax.set_title(panel.title if panel.target is None else f"{panel.title}, target {panel.target:.2f}")
     ax.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4 if compact else 6, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=4 if compact else 5))
     ax.margins(y=0.18)
     ax.grid(axis="y")
     ax.tick_params(length=0)
-    if len(drawn) > 1:
+    if len(drawn) > 1 and not compact:
         ax.legend(loc="best", handlelength=1.2)
 
 
@@ -287,29 +237,3 @@ def _mark_best(ax: Axes, epochs: np.ndarray, values: np.ndarray, best_epoch: int
     at = np.flatnonzero(epochs == best_epoch)
     if len(at) and math.isfinite(values[at[0]]):
         ax.plot(epochs[at], values[at], color=colour, marker="o", markersize=6, linestyle="none")
-
-
-def _draw_roc_frame(ax: Axes, title: str, area: float, positives: int) -> None:
-    ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8)
-    ax.set_title(title, fontsize=9)
-    text = f"{area:.3f}" if math.isfinite(area) else "not defined"
-    ax.text(0.97, 0.17, text, ha="right", color=INK, fontsize=10)
-    ax.text(0.97, 0.05, f"n = {positives:,}", ha="right", color=MUTED, fontsize=8)
-    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    ax.xaxis.set_major_locator(NullLocator())
-    ax.yaxis.set_major_locator(NullLocator())
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(True)
-
-
-def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keep at most `MAX_CURVE_POINTS` corners, evenly along the curve's length, both ends among them."""
-    if len(x) <= MAX_CURVE_POINTS:
-        return x, y
-    length = np.append(0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))
-    kept = np.unique(np.searchsorted(length, np.linspace(0, length[-1], MAX_CURVE_POINTS)))
-    return x[kept], y[kept]
-
-
-def _share(counts: np.ndarray) -> np.ndarray:
-    return counts / counts[-1] if counts[-1] else np.full(len(counts), np.nan)

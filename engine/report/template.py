@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+import itertools
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import jinja2
 import numpy as np
+from markupsafe import Markup, escape
 
 from engine.report.contact_sheet import in_words
 from records.manifest import Manifest
@@ -20,6 +23,7 @@ _KINDS = {
     "stratified": "stratified split by patient",
     "random": "random split by patient",
 }
+_SHORT_KINDS = {"official": "official", "stratified": "stratified", "random": "random"}
 
 
 def render(name: str, filters: dict[str, Callable[..., str]] | None = None, **values: Any) -> str:
@@ -27,7 +31,7 @@ def render(name: str, filters: dict[str, Callable[..., str]] | None = None, **va
 
     Args:
         name: such as `data.html.j2`.
-        filters: beside `count`, `percent` and `words`.
+        filters: beside `count`, `percent`, `words` and `inline`.
         values: what the template names.
     """
     environment = jinja2.Environment(
@@ -37,8 +41,16 @@ def render(name: str, filters: dict[str, Callable[..., str]] | None = None, **va
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(count=count, percent=percent, words=in_words, **(filters or {}))
+    environment.filters.update(groupby_runs=_runs_of_groups)
+    environment.filters.update(count=count, percent=percent, words=in_words, inline=inline, **(filters or {}))
     return environment.get_template(name).render(**values)
+
+
+def inline(text: str) -> Markup:
+    """Write a sentence with its `code` and its **strong** words; all else is escaped."""
+    escaped = str(escape(text))
+    escaped = re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped)
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escaped))
 
 
 def count(value: Any) -> str:
@@ -52,14 +64,24 @@ def percent(share: float) -> str:
 
 
 def picture_source(picture: np.ndarray) -> str:
-    """Turn a (rows, columns) uint8 picture into a JPEG that stands in the page itself."""
+    """Turn a (rows, columns) grey or (rows, columns, 3) BGR uint8 picture into a JPEG in the page itself."""
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
 def kind_of_split(data_set: Manifest) -> str:
     """Say how a data set was split: `official split`."""
-    return _KINDS.get(data_set.split.get("strategy", ""), "split of unknown kind")
+    return said_kind(data_set.split.get("strategy", ""))
+
+
+def said_kind(strategy: str) -> str:
+    """Say a strategy of splitting in words: `official split`."""
+    return _KINDS.get(strategy, "split of unknown kind")
+
+
+def short_kind(strategy: str) -> str:
+    """Say a strategy of splitting in a word."""
+    return _SHORT_KINDS.get(strategy, "split not stated")
 
 
 def training_pixels(data_set: Manifest) -> str:
@@ -86,6 +108,16 @@ def data_facts(data_set: Manifest) -> list[tuple[str, str]]:
         ("Unreadable images", count(len(data_set.quarantined))),
         ("Excluded images", count(len(data_set.excluded))),
     ]
+
+
+def _runs_of_groups(columns: Iterable[Any]) -> list[tuple[str, int]]:
+    """Return (heading, columns below it) for each run of neighbours of one group; one without stands "
+    "alone."""
+    runs: list[tuple[str, int]] = []
+    for group, members in itertools.groupby(columns, key=lambda column: column.group):
+        width = len(list(members))
+        runs += [(group, width)] if group else [("", 1)] * width
+    return runs
 
 
 def _list(value: Any) -> str:

@@ -164,7 +164,8 @@ def test_records_of_a_bucket_are_those_of_the_folder(data_set: Manifest, s3: str
 
 def test_a_look_at_a_data_set_loads_no_tensorflow() -> None:
     code = (
-        "import sys; from engine.report import inspect_data, page; from engine.evaluation import tables; "
+        "import sys; from engine.report import inspect_data, page; "
+        "from engine.evaluation import printed, summary; "
         "print(sorted({'tensorflow', 'keras', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,182 @@
+"""Two runs with other losses, as the guide compares weighted with plain cross-entropy: curves, shares, "
+"gain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.metrics import bootstrap
+from engine.metrics.intervals import as_json
+from engine.report import cells, curve_plots, curves
+from engine.report.contact_sheet import in_words
+from engine.report.document import Block, Column, Figures, Panel, Paragraph, Section, Table
+from engine.report.run_files import SHOWN_SPLITS, Evaluation, RunFiles
+from engine.report.sections.operating_points import METRICS
+from records.errors import RunError
+from records.labels import FINDINGS
+
+
+def section(run: RunFiles, others: Sequence[RunFiles]) -> Section:
+    """Build the section.
+
+    Args:
+        run: that the report is on.
+        others: two runs to compare, or one to be compared with `run`.
+
+    Raises:
+        RunError: the two were not evaluated on the same images.
+    """
+    title = "Two losses compared"
+    if not others:
+        command = run.make("report", "--compare WEIGHTED PLAIN")
+        said = f"No runs to compare were given: `{command}` sets two with other losses side by side."
+        return Section("losses", title, [Paragraph(said, look="missing")])
+    pair = (others[0], others[1]) if len(others) > 1 else (run, others[0])
+    ours, theirs = _same_images(*pair)
+    names = _names(*pair)
+    gain = as_json(
+        bootstrap.paired_macro_gain(
+            ours.predictions.labels,
+            ours.predictions.logits,
+            theirs.predictions.logits,
+            ours.predictions.patient_ids,
+        )
+    )
+    blocks: list[Block] = [
+        Paragraph(_said(names, ours, theirs, gain)),
+        _totals(names, ours, theirs, gain),
+        _roc(names, ours, theirs),
+        _by_finding(names, ours, theirs),
+        Paragraph(_NOTE, look="note"),
+    ]
+    return Section("losses", title, blocks)
+
+
+_NOTE = (
+    "Shares are at a threshold of 0.5 for both, as the guide has them. A loss that weighs positives moves "
+    "all probabilities up, so 0.5 is another operating point for it; the ranking (AUROC) and its paired "
+    "difference are free of that."
+)
+
+
+def _same_images(run: RunFiles, other: RunFiles) -> tuple[Evaluation, Evaluation]:
+    split = next((split for split in SHOWN_SPLITS if split in run.evaluations), None)
+    if split is None:
+        raise RunError(f"{run.path}: no evaluation to compare; make it with `{run.make('evaluate')}`")
+    if split not in other.evaluations:
+        raise RunError(
+            f"{other.path}: not evaluated on the {split} split; make it with `{other.make('evaluate')}`"
+        )
+    ours, theirs = run.evaluations[split], other.evaluations[split]
+    if not np.array_equal(ours.predictions.image_ids, theirs.predictions.image_ids) or not np.array_equal(
+        ours.predictions.labels, theirs.predictions.labels
+    ):
+        raise RunError(
+            f"{other.path}: judged on other images than {run.path}; compare two runs of one data set"
+        )
+    return ours, theirs
+
+
+def _names(run: RunFiles, other: RunFiles) -> tuple[str, str]:
+    losses = [
+        str(files.trainings[0].config.get("loss", {}).get("name", files.path.name)) for files in (run, other)
+    ]
+    if losses[0] == losses[1]:
+        losses = [f"{loss} ({files.path.name})" for loss, files in zip(losses, (run, other), strict=True)]
+    return losses[0], losses[1]
+
+
+def _at_half(found: Evaluation) -> dict[str, Any]:
+    return next(point for point in found.metrics["operating_points"] if point["name"] == "0.5")
+
+
+def _said(names: tuple[str, str], ours: Evaluation, theirs: Evaluation, gain: dict[str, Any]) -> str:
+    shares = []
+    for name, found in zip(names, (ours, theirs), strict=True):
+        total = _at_half(found)["total"]
+        shares.append(
+            f"`{name}` finds {cells.percent(total['recall'], 2).text} % of the positives and "
+            f"{cells.percent(total['specificity'], 2).text} % of the negatives"
+        )
+    return (
+        f"On {ours.split}, at 0.5, {', '.join(shares)}. Macro AUROC of `{names[0]}` minus that of "
+        f"`{names[1]}`: {cells.difference_in_line(gain)}, paired on the same draws of patients."
+    )
+
+
+def _totals(names: tuple[str, str], ours: Evaluation, theirs: Evaluation, gain: dict[str, Any]) -> Table:
+    columns = [
+        Column("metric", "Over all findings", "text"),
+        Column("first", names[0]),
+        Column("second", names[1]),
+        Column("difference", "Paired difference"),
+    ]
+    rows = [
+        {
+            "metric": cells.words("Macro AUROC")._replace(value="macro_auroc"),
+            "first": cells.interval(ours.metrics["macro_auroc"]),
+            "second": cells.interval(theirs.metrics["macro_auroc"]),
+            "difference": cells.signed(gain),
+        }
+    ]
+    points = [_at_half(found)["total"] for found in (ours, theirs)]
+    for key, name, _ in METRICS:
+        rows.append(
+            {
+                "metric": cells.words(f"{name} at 0.5")._replace(value=key),
+                "first": cells.number(points[0].get(key)),
+                "second": cells.number(points[1].get(key)),
+                "difference": cells.words(""),
+            }
+        )
+    return Table("totals", columns, rows)
+
+
+def _roc(names: tuple[str, str], ours: Evaluation, theirs: Evaluation) -> Figures:
+    panels = []
+    for column, finding in enumerate((*FINDINGS, "micro")):
+        drawn, areas = [], []
+        for found in (ours, theirs):
+            micro = finding == "micro"
+            labels, logits = found.predictions.labels, found.predictions.logits
+            pair = (
+                (labels.reshape(-1), logits.reshape(-1)) if micro else (labels[:, column], logits[:, column])
+            )
+            drawn.append((curves.roc_corners(*pair), None))
+            values = found.metrics["micro_auroc"] if micro else found.metrics["findings"][finding]["auroc"]
+            areas.append(cells.number(values["value"]).text)
+        title = "Micro average" if finding == "micro" else in_words(finding)
+        panels.append(Panel(title, curve_plots.roc(drawn, f"losses-{column}"), " · ".join(areas)))
+    return Figures(
+        "roc",
+        panels,
+        "Recall (upwards) over 1 − specificity (to the right) for both losses; below each panel the two "
+        "areas.",
+        legend=[("first", names[0]), ("second", names[1])],
+    )
+
+
+def _by_finding(names: tuple[str, str], ours: Evaluation, theirs: Evaluation) -> Table:
+    predictions = ours.predictions
+    gains = bootstrap.paired_gains(
+        predictions.labels, predictions.logits, theirs.predictions.logits, predictions.patient_ids
+    )
+    columns = [Column("finding", "Finding", "text")]
+    for key, name in zip(("first", "second"), names, strict=True):
+        columns += [
+            Column(f"{key}_recall", "Pos. %", group=name),
+            Column(f"{key}_specificity", "Neg. %", group=name),
+        ]
+    columns.append(Column("difference", "AUROC, paired difference"))
+    rows = []
+    for finding, gain in zip(FINDINGS, gains, strict=True):
+        row = {"finding": cells.finding(finding, few=ours.metrics["findings"][finding]["few"])}
+        for key, found in zip(("first", "second"), (ours, theirs), strict=True):
+            values = _at_half(found)["findings"][finding]
+            row[f"{key}_recall"] = cells.percent(values["recall"])
+            row[f"{key}_specificity"] = cells.percent(values["specificity"])
+        rows.append(row | {"difference": cells.signed(as_json(gain))})
+    return Table("by_finding", columns, rows, heading="Positives and negatives found")
