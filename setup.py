@@ -16,6 +16,7 @@ BESIDE_TENSORFLOW = [
 ENGINE = ["tensorflow>=2.18", *BESIDE_TENSORFLOW]
 # The last release of tensorflow-io fits TensorFlow 2.16 and 2.17 alone.
 TFIO = ["tensorflow==2.17.*", "tensorflow-io==0.37.1", *BESIDE_TENSORFLOW]
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18", "prometheus-client>=0.20"]
 GCS = ["google-cloud-storage>=3.2"]
 GCP = ["apache-beam[gcp]>=2.76"]
 BEAM = ["apache-beam>=2.76", "rich>=13", "urllib3>=2"]
@@ -27,6 +28,9 @@ TEST = [
     "gcp-storage-emulator>=2024.8",
     "scikit-learn>=1.4",
     "jax>=0.5",
+    "httpx>=0.27",
+    "playwright>=1.45",
+    "schemathesis>=4",
 ]
 DEV = ["ruff==0.17.6", "mypy>=1.10", "pandas-stubs", "types-PyYAML", "types-protobuf", "build"]
 
@@ -40,7 +44,11 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "."},
     packages=find_packages(include=["records*", "beam_pipelines*", "engine*"]),
-    package_data={"beam_pipelines": ["*.csv"], "engine.report": ["templates/*.j2"]},
+    package_data={
+        "beam_pipelines": ["*.csv"],
+        "engine.report": ["*.yaml", "templates/*.j2"],
+        "engine.serving": ["static/*"],
+    },
     install_requires=[
         "numpy>=1.26",
         "pandas>=2.2",
@@ -59,9 +67,10 @@ setup(
         "beam": BEAM,
         "gcp": [*BEAM, *GCP],
         "gcs": GCS,
+        "serve": [*ENGINE, *SERVE],
         "gpu": ["tensorflow[and-cuda]>=2.18", *ENGINE],
         "test": TEST,
-        "dev": [*ENGINE, *BEAM, *GCP, *GCS, *TEST, *DEV],
+        "dev": [*ENGINE, *SERVE, *BEAM, *GCP, *GCS, *TEST, *DEV],
     },
     entry_points={"console_scripts": ["engine=engine.cli:console"]},
     classifiers=[
