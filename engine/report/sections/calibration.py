@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.metrics import prevalence_shift
 from engine.report import cells, curve_plots
 from engine.report.contact_sheet import in_words
 from engine.report.document import Block, Column, Figures, Panel, Paragraph, Section, Table, missing
@@ -34,8 +35,10 @@ def _reliability(calibration: dict[str, Any]) -> Figures:
         "reliability",
         panels,
         "Share of images that have the finding (upwards) over the mean probability that the model gave "
-        f"(to the right), in {calibration['bins']} bins; each panel has its own range. On the diagonal a "
-        "probability means what it says; below it the model is too sure.",
+        f"(to the right), in up to {calibration['bins']} bins of about as many images each, equal "
+        "probabilities in one; each panel has its own range. On the diagonal a probability means what it "
+        "says; below it the model is too sure that the finding is there, above it that it isn’t. ECE, the "
+        "calibration error: mean distance from the diagonal over all images.",
         legend=[("second", "as the model says it"), ("first", "after a temperature")]
         if after
         else [("second", "as the model says it")],
@@ -77,7 +80,9 @@ def _note(calibration: dict[str, Any]) -> Paragraph:
     if calibration["after"]:
         said += (
             "The temperature, one a finding, divides the logits; it was fitted on validation and frozen. "
-            "It leaves the ranking alone, and can’t mend what a shift of prevalence does."
+            "It leaves the ranking alone, and can’t mend what a shift of prevalence does. It is 1 also where "
+            "none can be fitted: validation has no positives or no negatives, or ranks them without a fault. "
+            "Both scores come without intervals: in few images chance alone gives a calibration error."
         )
     else:
         said += "No temperature was fitted: there is no validation split to fit it on."
@@ -107,9 +112,16 @@ def _shifts(shifts: list[dict[str, Any]]) -> list[Block]:
     ]
     table = Table("prevalence_shift", columns, rows, heading="Prevalence, validation against test")
     if not warned:
-        return [table]
+        return [table, Paragraph(_SHIFTED, look="note")]
     sentence = (
         f"**Prevalence shifts between validation and test** for {', '.join(warned)}: temperatures and "
         "thresholds that were chosen on validation don’t hold there; PPV and NPV move with it."
     )
-    return [Paragraph(sentence, look="warning"), table]
+    return [Paragraph(sentence, look="warning"), table, Paragraph(_SHIFTED, look="note")]
+
+
+_SHIFTED = (
+    f"A finding is said to have shifted where one prevalence is over {prevalence_shift.RATIO:g} times the "
+    "other and Fisher’s exact test tells them apart at 0.05 over the number of findings. In few images a "
+    "large ratio may be chance, and no warning is no proof that there was no shift."
+)

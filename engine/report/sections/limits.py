@@ -10,7 +10,7 @@ _ALWAYS = (
 )
 _PHANTOM = (
     "**The pictures were drawn.** Signs are bolder than in patients and labels are exact; nothing follows "
-    "for real films.",
+    "for real films. What limits a report on those is this:",
 )
 _PATIENTS = (
     "**The labels are not the truth.** They were mined from the text of radiology reports; radiologists "
@@ -29,4 +29,4 @@ _PATIENTS = (
 
 def section(run: RunFiles) -> Section:
     """Build the section."""
-    return Section("limits", "Limits", [Bullets([*_ALWAYS, *(_PHANTOM if run.phantom else _PATIENTS)])])
+    return Section("limits", "Limits", [Bullets([*_ALWAYS, *(_PHANTOM if run.phantom else ()), *_PATIENTS])])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from engine.report import cells, published, template
 from engine.report.document import Block, Bullets, Cell, Column, Paragraph, Section, Table, missing
 from engine.report.published import Anchor, Study
-from engine.report.run_files import RunFiles
+from engine.report.run_files import Evaluation, RunFiles
 
 
 def section(run: RunFiles) -> Section:
@@ -19,14 +17,47 @@ def section(run: RunFiles) -> Section:
     if not run.shown:
         return Section("published", title, [missing("No evaluation yet", run.make("evaluate"))])
     findings, studies, anchors = published.load()
-    kind = run.kind_of_split
-    blocks: list[Block] = [
-        Paragraph(_said(studies, kind)),
-        _table(run.shown.metrics, findings, studies, kind),
+    reason = _why_nothing_compares(run, run.shown)
+    blocks: list[Block] = [Paragraph(reason, look="warning")] if reason else []
+    # Of an unknown kind nothing is like it.
+    kind = "unknown" if reason else run.kind_of_split
+    blocks += [
+        Paragraph(_NOTE if reason else f"{_said(studies, kind)} {_NOTE}"),
+        _table(run, run.shown, findings, studies, kind),
         Bullets([_described(study) for study in studies]),
         _anchors(anchors, kind),
     ]
     return Section("published", title, blocks)
+
+
+_NOTE = (
+    "The official test images are harder than a random share of patients: findings are about 1.7 times as "
+    "frequent there, and patients have about nine images instead of three. Even two random splits share few "
+    "images, and most published numbers come without intervals: a difference within this run’s interval "
+    "says nothing."
+)
+# The conversion leaves out a few unreadable images.
+_NEARLY_ALL = 0.99
+
+
+def _why_nothing_compares(run: RunFiles, shown: Evaluation) -> str:
+    """Say why no published number may be compared, whatever its kind of split; nothing if some may."""
+    apart = "everything published stands in **grey: other images, which must not be compared**."
+    if shown.split != "test":
+        return (
+            f"**These are {shown.split} images**, on which epochs and thresholds were chosen, while the "
+            f"studies tell of test images: {apart}"
+        )
+    if run.kind_of_split == "official":
+        used, of, what = shown.metrics["images"], published.OFFICIAL_TEST_IMAGES, "the official test list"
+    elif run.data_set is None:
+        return f"**The manifest wasn’t found**, so whether all images were used isn’t known: {apart}"
+    else:
+        used = sum(split.images for split in run.data_set.splits.values())
+        of, what = published.ALL_IMAGES, "the data set"
+    if used >= _NEARLY_ALL * of:
+        return ""
+    return f"**Only {used:,} of the {of:,} images of {what} were used**: {apart}"
 
 
 def _said(studies: list[Study], kind: str) -> str:
@@ -38,18 +69,17 @@ def _said(studies: list[Study], kind: str) -> str:
     )
     return (
         f"This run’s numbers are of {_article(template.said_kind(kind))}. {with_whom}; "
-        f"{'the rest' if same else 'all'} stand in **grey: other images, which must not be compared**. The "
-        "official test images are harder than a random share of patients: findings are about 1.7 times as "
-        "frequent there, and patients have about nine images instead of three. Even two random splits "
-        "share few images, and the published numbers come without intervals: a difference within this "
-        "run’s interval means nothing."
+        f"{'the rest' if same else 'all'} stand in **grey: other images, which must not be compared**."
     )
 
 
-def _table(metrics: dict[str, Any], findings: list[str], studies: list[Study], kind: str) -> Table:
+def _table(
+    run: RunFiles, shown: Evaluation, findings: list[str], studies: list[Study], kind: str
+) -> Table:
+    metrics = shown.metrics
     columns = [
         Column("finding", "Finding", "text"),
-        Column("own", "This run", group=template.short_kind(kind)),
+        Column("own", f"This run, {shown.split}", group=template.short_kind(run.kind_of_split)),
         *(Column(study.key, _heading(study), group=_group(study)) for study in studies),
     ]
     rows = []
