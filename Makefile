@@ -16,7 +16,7 @@ WRITERS_READY := $(patsubst %,$(PEERS)/%/.ready,torch_writers img2dataset tfds)
 READERS_READY := $(patsubst %,$(PEERS)/%/.ready,torch_writers input_readers)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-evaluate bench-step bench-input bench-input-storage bench-convert rehearsal real-images clean-demo prism flink-job-server tfio-environment
+.PHONY: help setup demo test check serve screenshots bench bench-evaluate bench-serve bench-step bench-input bench-input-storage bench-convert rehearsal real-images clean-demo prism flink-job-server tfio-environment
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -36,6 +36,10 @@ $(VENV)/.ready-run: setup.py | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --editable '.[engine,beam]'
 	@touch $@
 
+$(VENV)/.ready-serve: setup.py $(VENV)/.ready-run
+	@$(BIN)/python -m pip install --quiet --editable '.[serve]'
+	@touch $@
+
 $(VENV)/.ready-test: setup.py $(VENV)/.ready-run
 	@echo "installing what tests and checks need into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
@@ -43,9 +47,19 @@ $(VENV)/.ready-test: setup.py $(VENV)/.ready-run
 
 # Each of its commands works as well on the real data set and recognises what it has done before, so a second run is
 # quick and one that was cut off goes on; `engine run --dry-run` shows them.
-demo: $(VENV)/.ready-run ## phantoms -> shards -> two trained members -> ensemble -> judgement -> report, in 6 minutes on 2 cores
+demo: $(VENV)/.ready-serve ## phantoms -> shards -> two trained members -> ensemble -> judgement -> report, in 6 minutes on 2 cores
 	$(BIN)/engine run --config configs/pipeline.yaml
 	$(BIN)/engine predict --run-dir $(DEMO)/ensemble $$(find $(DEMO)/phantom -name '*.png' | sort | head -n 2)
+	@echo "the report: $(DEMO)/ensemble/report.html"
+	@echo "the page that reads X-rays: make serve"
+
+serve: $(VENV)/.ready-serve ## the page that reads X-rays, with what the demo trained, on http://127.0.0.1:8000
+	@$(BIN)/engine serve --run-dir $(DEMO)/ensemble --data $(DEMO)/shards/manifest.json \
+	  --boxes $(DEMO)/phantom/BBox_List_2017.csv
+
+screenshots: $(VENV)/.ready-test ## pictures of the served page in build/screenshots (after make demo; needs Chromium)
+	@$(BIN)/python tests/engine/serving/screenshots.py --run-dir $(DEMO)/ensemble \
+	  --data $(DEMO)/shards/manifest.json --boxes $(DEMO)/phantom/BBox_List_2017.csv
 
 clean-demo: ## remove what the demo made
 	rm -rf $(DEMO)
@@ -88,6 +102,10 @@ bench-input-storage: real-images $(VENV)/.ready-run $(PEERS)/torch_writers/.read
 
 bench-evaluate: $(VENV)/.ready-run ## bootstrap of 25,596 images x 14 findings beside a loop of scikit-learn, 2 min
 	@$(BIN)/python tests/benchmarks/evaluation_speed.py
+
+bench-serve: $(VENV)/.ready-test ## pictures/s of the server, batched beside one at a time, 4 min (after make demo)
+	@$(BIN)/python tests/benchmarks/serving_load.py --run-dir $(DEMO)/ensemble \
+	  --images $(DEMO)/phantom/images_001/images --cores 0,1 --client-cores 2,3
 
 bench-step: $(VENV)/.ready-run ## training step beside a plain model.fit, 10 min (after make demo; taskset -c 0,1 make ...)
 	@$(BIN)/python tests/benchmarks/step_seed.py --data $(DEMO)/shards/manifest.json

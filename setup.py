@@ -16,7 +16,7 @@ BESIDE_TENSORFLOW = [
 ENGINE = ["tensorflow>=2.18", *BESIDE_TENSORFLOW]
 # The last release of tensorflow-io fits TensorFlow 2.16 and 2.17 alone.
 TFIO = ["tensorflow==2.17.*", "tensorflow-io==0.37.1", *BESIDE_TENSORFLOW]
-SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18", "prometheus-client>=0.20"]
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.20", "prometheus-client>=0.20"]
 GCS = ["google-cloud-storage>=3.2"]
 GCP = ["apache-beam[gcp]>=2.76"]
 BEAM = ["apache-beam>=2.76", "rich>=13", "urllib3>=2"]
@@ -29,7 +29,7 @@ TEST = [
     "scikit-learn>=1.4",
     "jax>=0.5",
     "httpx>=0.27",
-    "playwright>=1.45",
+    "playwright>=1.49",
     "schemathesis>=4",
 ]
 DEV = ["ruff==0.17.6", "mypy>=1.10", "pandas-stubs", "types-PyYAML", "types-protobuf", "build"]

@@ -28,7 +28,7 @@ from beam_pipelines.claims import WORK_FOLDER
 from beam_pipelines.image_files import Found, check_size
 from beam_pipelines.notes import NOT_A_NOTE
 from beam_pipelines.sources import Archive
-from records import storage
+from records import json_text, storage
 from records.errors import ImageError, StorageError, TableError
 
 SPOOL_FOLDER = f"{WORK_FOLDER}/spool"
@@ -250,7 +250,7 @@ def _to_bytes(note: SpoolNote) -> bytes:
 def _from_bytes(data: bytes) -> SpoolNote:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         values = {name: arrays[name] for name in arrays.files}
-    return SpoolNote(*json.loads(str(values.pop("text"))), **values)
+    return SpoolNote(*json_text.parse(str(values.pop("text"))), **values)
 
 
 def _pixels_location(note: str) -> str:

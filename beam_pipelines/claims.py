@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from beam_pipelines.plan import Request
-from records import storage
+from records import json_text, storage
 from records.errors import ManifestError
 
 WORK_FOLDER = ".work"
@@ -48,7 +48,7 @@ def read_json(location: str) -> dict[str, Any] | None:
     if not storage.exists(location):
         return None
     try:
-        found = json.loads(storage.read_bytes(location))
+        found = json_text.parse(storage.read_bytes(location))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

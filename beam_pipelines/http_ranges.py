@@ -8,6 +8,7 @@ with `If-Range`, so that a file that changed at the server is sent from its begi
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 
-from records import storage
+from records import json_text, storage
 from records.errors import StorageError
 
 # Read at once; what has arrived of it is lost when a connection stalls.
@@ -50,12 +51,12 @@ class Note:
     """What a partial file is the beginning of.
 
     Attributes:
-        url: asked for, before any redirect.
+        url_sha256: of the address asked for, before any redirect, which may hold a password.
         validator: the server's strong ETag, or its Last-Modified; None where it sends neither.
         size_bytes: of the whole file, None where the server doesn't say.
     """
 
-    url: str
+    url_sha256: str
     validator: str | None
     size_bytes: int | None
 
@@ -114,11 +115,11 @@ class Partial:
 
     def _read_note(self, url: str) -> Note | None:
         try:
-            note = Note(**json.loads(self.note_path.read_bytes()))
+            note = Note(**json_text.parse(self.note_path.read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
         sound = isinstance(note.validator, str | None) and isinstance(note.size_bytes, int | None)
-        return note if sound and note.url == url else None
+        return note if sound and note.url_sha256 == _sha256(url) else None
 
 
 class Client:
@@ -267,7 +268,7 @@ class Fetch:
             self._fail(f"answered with {kind} that begins with {first[:40]!r}, not with a gzip archive")
         if total and self.size_bytes and total != self.size_bytes:
             self._fail(f"the server's file has {total:,} bytes; the list says {self.size_bytes:,}")
-        self.partial.begin(Note(self.url, _validator(answer), total))
+        self.partial.begin(Note(_sha256(self.url), _validator(answer), total))
         return total, first
 
     def _copy(self, answer: urllib3.BaseHTTPResponse, first: bytes, total: int | None) -> None:
@@ -292,7 +293,7 @@ class Fetch:
         self._fail(text)
 
     def _forget(self) -> None:
-        self.partial.begin(Note(self.url, None, None))
+        self.partial.begin(Note(_sha256(self.url), None, None))
 
     def _failed(self, error: HTTPError) -> Exception:
         reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
@@ -303,6 +304,10 @@ class Fetch:
 
     def _fail(self, text: str) -> NoReturn:
         raise StorageError(f"{self.url}: {text}; open the address in a browser, or give another by --urls")
+
+
+def _sha256(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()
 
 
 def _validator(answer: urllib3.BaseHTTPResponse) -> str | None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from beam_pipelines.claims import WORK_FOLDER
 from beam_pipelines.plan import PixelSettings, ShardItem
-from records import storage
+from records import json_text, storage
 from records.manifest import LeftOut, Shard, crc32c
 
 SUFFIX = ".tfrecord.npz"
@@ -86,7 +86,8 @@ def find(item: ShardItem, output: str, settings: PixelSettings) -> ShardNote | N
         size_bytes = storage.size(storage.join(output, item.path))
     except (FileNotFoundError, *NOT_A_NOTE):
         return None
-    if note.item_sha256 != item_sha256(item, settings) or note.shard.size_bytes != size_bytes:
+    same = note.item_sha256 == item_sha256(item, settings) and note.shard.path == item.path
+    if not same or note.shard.size_bytes != size_bytes:
         return None
     return note
 
@@ -110,7 +111,7 @@ def write(note: ShardNote, item: ShardItem, output: str) -> None:
 
 def _from_bytes(data: bytes) -> ShardNote:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        values = json.loads(str(arrays["text"]))
+        values = json_text.parse(str(arrays["text"]))
         return ShardNote(
             item_sha256=values["item_sha256"],
             shard=Shard(**values["shard"]),

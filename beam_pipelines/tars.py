@@ -18,6 +18,15 @@ _GZIP_MAGIC = b"\x1f\x8b"
 # Of an object by one request, of a gzip by one call.
 _BUFFER_BYTES = 8 << 20
 _PIECE_BYTES = 64 << 10
+# Of a long name, or of further fields of a header, which tarfile takes into memory whole.
+_MAX_EXTENSION_BYTES = 1 << 20
+_EXTENSIONS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 # What tarfile raises over a header, and over the block of zeros that ends a whole archive.
 _HeaderError: type[Exception] = vars(tarfile)["HeaderError"]
 _ArchiveEndError: type[Exception] = vars(tarfile)["EOFHeaderError"]
@@ -43,6 +52,14 @@ class _DamagedError(Exception):
 
 class _CheckedHeader(tarfile.TarInfo):
     """A header that is whole: tarfile takes a damaged one, and the end of the file, for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _CheckedHeader:
+        """Parse one block, and refuse what would be read into memory without end."""
+        header = cast(_CheckedHeader, super().frombuf(buf, encoding, errors))
+        if header.type in _EXTENSIONS and header.size > _MAX_EXTENSION_BYTES:
+            raise _DamagedError(f"a header of {header.size:,} bytes")
+        return header
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> _CheckedHeader:
@@ -95,8 +112,9 @@ def _unpacked(file: IO[bytes]) -> IO[bytes]:
 def _read_members(stream: IO[bytes]) -> Iterator[Member]:
     with tarfile.open(fileobj=stream, mode="r|", bufsize=_PIECE_BYTES, tarinfo=_CheckedHeader) as archive:
         for header in archive:
-            if header.islnk() and is_image(header.name):
-                raise StorageError(f"{header.name} is a hard link; unpack the archive, and name the folder")
+            if (header.islnk() or header.issym()) and is_image(header.name):
+                kind = "hard" if header.islnk() else "symbolic"
+                raise StorageError(f"{header.name} is a {kind} link; unpack the archive, and name the folder")
             if header.isreg() and is_image(header.name):
                 yield Member(PurePosixPath(header.name).name, header.size, _read_member(archive, header))
     while stream.read(_PIECE_BYTES):  # to the checksum behind the last byte

@@ -9,6 +9,7 @@ an image and nothing of the directory: each process that parses the 112,120 entr
 from __future__ import annotations
 
 import re
+import stat
 import struct
 import zipfile
 import zlib
@@ -60,7 +61,7 @@ def list_images(location: str) -> list[Found]:
             zipfile.ZipFile(file) as archive,
         ):
             members = [member for member in archive.infolist() if is_image(member.filename)]
-    except (zipfile.BadZipFile, NotImplementedError, struct.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, struct.error, EOFError, ValueError, OSError) as error:
         raise StorageError(f"{location}: no whole zip ({error}); download it again") from error
     for member in members:
         _check_readable(location, member)
@@ -91,6 +92,10 @@ def read_image(reference: str) -> bytes:
 def _check_readable(location: str, member: zipfile.ZipInfo) -> None:
     if member.flag_bits & _ENCRYPTED:
         raise StorageError(f"{location}: {member.filename} is encrypted; unpack the zip, and name the folder")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise StorageError(
+            f"{location}: {member.filename} is a symbolic link; unpack the zip, and name the folder"
+        )
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise StorageError(
             f"{location}: {member.filename} is packed by method {member.compress_type}; expected 0 (stored) "

@@ -128,6 +128,12 @@ def _predict(given: argparse.Namespace) -> int:
     return predict.run(given.run_dir, given.images, as_json=given.json, thresholds=given.thresholds)
 
 
+def _serve(given: argparse.Namespace) -> int:
+    from engine.serving import serve
+
+    return serve.run(given.run_dir, data=given.data, boxes=given.boxes, host=given.host, port=given.port)
+
+
 def _run(given: argparse.Namespace) -> int:
     from engine.pipeline import pipeline
 
@@ -190,6 +196,7 @@ _CALLS = {
     "heatmaps": _heatmaps,
     "report": _report,
     "predict": _predict,
+    "serve": _serve,
     "run": _run,
     "inspect": _inspect,
     "benchmark step": _benchmark_step,

@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     _add_heatmaps(commands)
     _add_report(commands)
     _add_predict(commands)
+    _add_serve(commands)
     _add_run(commands)
     _add_inspect(commands)
     _add_benchmark(commands)
@@ -166,6 +167,19 @@ def _add_predict(commands) -> None:
         help="from which on a finding is called (%(default)s)",
     )
     command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_serve(commands) -> None:
+    command = _command(commands, "serve", "show a run's findings in the browser, and answer programs")
+    command.add_argument("--run-dir", required=True, metavar="RUN", help="folder of a run or an ensemble")
+    command.add_argument(
+        "--data", metavar="MANIFEST", help="its data set, whose test images are shown beside their truth"
+    )
+    command.add_argument("--boxes", metavar="CSV", help="BBox_List_2017.csv, drawn over those images")
+    command.add_argument(
+        "--host", default="127.0.0.1", help="anything but loopback lets others in (%(default)s)"
+    )
+    command.add_argument("--port", type=int, default=8000, help="0: any that is free (%(default)s)")
 
 
 def _add_run(commands) -> None:

@@ -7,7 +7,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,9 @@ import yaml
 from records.errors import ConfigError
 
 Settings = TypeVar("Settings")
+
+# Ours have four thousand; PyYAML needs ten seconds for a million.
+MAX_FILE_BYTES = 1 << 18
 
 
 def load(path: str, overrides: Sequence[str], kind: type[Settings], *, example: str) -> Settings:
@@ -33,7 +36,7 @@ def load(path: str, overrides: Sequence[str], kind: type[Settings], *, example: 
         ConfigError: with the file, or the override, and the key.
     """
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), _StrictLoader)
+        values = parse(_read_text(Path(path)))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else error
         raise ConfigError(f"{path}: can't be read: {reason}; expected a config such as {example}") from error
@@ -49,16 +52,63 @@ def load(path: str, overrides: Sequence[str], kind: type[Settings], *, example: 
         raise ConfigError(f"{_blamed(path, overrides, str(error))}: {error}") from error
 
 
+def parse(text: str) -> Any:
+    """Read YAML of plain values, strictly.
+
+    Raises:
+        yaml.YAMLError: it can't be read, a key stands twice, or a value is repeated by an alias.
+    """
+    try:
+        return yaml.load(text, _StrictLoader)
+    except yaml.YAMLError:
+        raise
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deeply") from error
+    except Exception as error:  # PyYAML lets any kind through, of a value that doesn't fit its tag
+        raise yaml.YAMLError(f"a value can't be read: {error}") from error
+
+
+def _read_text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise yaml.YAMLError(f"over {MAX_FILE_BYTES:,} bytes")
+    return data.decode()
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key that stands twice, which YAML itself would take for the last one."""
+    """A safe loader that refuses what YAML itself would take.
+
+    A key that stands twice, which it takes for the last one; an alias, by which few bytes stand for a text
+    without end; a whole number beyond 64 bits, which neither fits a float nor can always be printed.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Read the next node, which must be written out."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"the alias `*{self.peek_event().anchor}`; write the value out")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Read a mapping whose keys must differ."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = [key for number, key in enumerate(keys) if key in keys[:number]]
-        if repeated:
-            raise yaml.YAMLError(f"the key `{repeated[0]}` stands twice in one section")
+        seen = set()
+        for key in (self.construct_object(key, deep=True) for key, _ in node.value):
+            if not isinstance(key, Hashable):
+                continue  # refused below
+            if key in seen:
+                raise yaml.YAMLError(f"the key `{key}` stands twice in one section")
+            seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def construct_whole_number(self, node: yaml.ScalarNode) -> int:
+        """Read a whole number that fits 64 bits, with or without a sign."""
+        value = self.construct_yaml_int(node)
+        if not -(2**63) <= value < 2**64:
+            raise yaml.YAMLError("a whole number beyond 64 bits")
+        return value
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_whole_number)
 
 
 def _blamed(path: str, overrides: Sequence[str], reason: str) -> str:
@@ -95,7 +145,7 @@ def _chosen(section: str, kind: type, values: dict[Any, Any]) -> type:
         return kind
     if "name" not in values:
         raise ConfigError(f"no key `{section}.name`; expected one of {', '.join(choices)}")
-    if values["name"] not in choices:
+    if not isinstance(values["name"], str) or values["name"] not in choices:
         found = str(values["name"])
         close = difflib.get_close_matches(found, choices, n=1, cutoff=0.5)
         hint = f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(choices)}"
@@ -135,7 +185,7 @@ def _override(values: dict[str, Any], override: str, kind: type) -> None:
     if section not in sections:
         raise ConfigError(f"--set {override}: unknown key `{section}`{_nearest('', section, sections)}")
     try:
-        value = yaml.load(text, _StrictLoader)
+        value = parse(text)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"--set {override}: the value is not YAML: {' '.join(str(error).split())}"

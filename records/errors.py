@@ -6,6 +6,18 @@ keeps its traceback. A message says where, what was found, what was expected and
 
 from __future__ import annotations
 
+import os
+import re
+
+# Of a URL: user and password, which may hold a slash by mistake, and the values that sign a request.
+_USER = re.compile(r"(?<=http://)[^\s'\"`]*@|(?<=https://)[^\s'\"`]*@|(?<=://)[^\s/'\"`]*@")
+_SIGNED = re.compile(
+    r"(?i)(?<=[?&])((?:x-(?:amz|goog)-)?(?:signature|credential|security-token)|sig|token)=[^&\s'\"`]+"
+)
+_SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+# A shorter value is no secret, and would be found in any word.
+_SECRET_CHARACTERS = 8
+
 
 class CxrError(Exception):
     """Any fault with a clear line for the user. Exit code 1: the data or the run is at fault."""
@@ -13,12 +25,21 @@ class CxrError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        """Return one line, whatever a table's cell or a file's name put into it."""
-        text = " ".join(super().__str__().split())
+        """Return one line without credentials, whatever a cell, a file's name or a client put into it."""
+        text = without_credentials(" ".join(super().__str__().split()))
         return "".join(
             character if character.isprintable() else character.encode("unicode_escape").decode()
             for character in text
         )
+
+
+def without_credentials(text: str) -> str:
+    """Return a text with `***` for credentials: in its URLs, and those of the environment."""
+    text = _SIGNED.sub(r"\1=***", _USER.sub("***@", text))
+    for variable in _SECRET_VARIABLES:
+        if len(value := os.environ.get(variable, "")) >= _SECRET_CHARACTERS:
+            text = text.replace(value, "***")
+    return text
 
 
 class UsageError(CxrError):

@@ -266,13 +266,14 @@ def _repeated(data: bytes, start: int, end: int) -> list[tuple[int, tuple[int, i
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
+    while shift < 64:  # more would be no varint, and its bytes without end a number without end
         byte = data[position]
         value |= (byte & 0x7F) << shift
         position += 1
         if byte < 0x80:
             return value, position
         shift += 7
+    raise RecordError("the record's wire format is not that of a tf.train.Example")
 
 
 @functools.lru_cache(maxsize=1024)

@@ -36,7 +36,10 @@ def read_exclusions(location: str, table: ImageTable) -> dict[str, str]:
         text = storage.read_bytes(location).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TableError(f"{location}: not a text in UTF-8; expected names of images") from error
-    rows = [row for row in csv.reader(io.StringIO(text)) if any(row)]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text)) if any(row)]
+    except csv.Error as error:
+        raise TableError(f"{location}: not a CSV list: {error}") from error
     if not rows:
         raise TableError(f"{location}: empty; expected a column of image names or one name a line")
     known = set(table.image_ids.tolist())

@@ -14,7 +14,7 @@ from typing import Any
 
 import google_crc32c
 
-from records import example, manifest_check, storage
+from records import example, json_text, manifest_check, storage
 from records.class_weights import Weights
 from records.errors import ManifestError, ShardError, StorageError
 from records.labels import FINDINGS
@@ -161,10 +161,10 @@ def load(location: str) -> Manifest:
             f"{location}: no manifest; expected a data set made by `python -m beam_pipelines.convert`"
         )
     try:
-        values = json.loads(storage.read_bytes(location))
+        values = json_text.parse(storage.read_bytes(location))
         _check_version(values, location)
         manifest_check.check(values)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ManifestError(
             f"{location}: not a manifest of this project: {error}; convert into another folder"
         ) from error

@@ -40,7 +40,10 @@ def decode(record: Record) -> np.ndarray:
     if record.encoding == "raw":
         return record.pixels()
     data = np.frombuffer(record.image, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    except cv2.error:  # such as a picture beyond OpenCV's own limit
+        image = None
     if image is None:
         raise RecordError(f"{record.image_id}: its {record.encoding} picture is damaged")
     image = image[..., None] if image.ndim == 2 else image

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from records.errors import StorageError
 
@@ -112,12 +113,23 @@ def _client(process_id: int) -> Any:  # noqa: ARG001 - a forked child must not s
         max_pool_connections=32,
     )
     try:
-        return boto3.client("s3", config=config)
-    except ValueError as error:  # of an endpoint without its scheme
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        made = boto3.client("s3", config=config)
+        _check_endpoint(made.meta.endpoint_url)
+    except ValueError as error:  # of an endpoint without its scheme, or with something else for a port
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        # The error itself quotes the endpoint, with any password in it.
+        shown = endpoint.rpartition("@")[2]
         raise StorageError(
-            f"s3: {error}; the endpoint is `{endpoint}`; expected http://host:port or https://host"
+            f"s3: the endpoint is `{shown}`; expected http://host:port or https://host"
         ) from error
+    return made
+
+
+def _check_endpoint(url: str) -> None:
+    """Raise a ValueError for what obstore would panic over."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.port == 0:
+        raise ValueError("no host, or no port")
 
 
 def _head(location: str) -> dict[str, Any]:

@@ -33,6 +33,8 @@ RELEASES = ("2017", "v2020")
 # The first release holds ages such as 148Y and 414Y; nobody has been that old.
 MAX_AGE_YEARS = 122
 MAX_DIGITS = 9
+# Of a table, unpacked: ten times the NIH's. A small gzip may unfold to any size.
+MAX_TABLE_BYTES = 100 << 20
 _YEARS_PER_UNIT = {"Y": 1.0, "M": 1 / 12, "D": 1 / 365.25}
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -100,6 +102,7 @@ def read_table(location: str) -> ImageTable:
         raise TableError(f"{location}: no rows below the header; expected one for each image")
     image_ids = frame["Image Index"].to_numpy(str)
     _check_unique(image_ids, location)
+    _check_names(image_ids, location)
     age_years = _by_unique_cell(frame, "Patient Age", _age_years, location).astype(np.float32)
     return ImageTable(
         name=storage.name(location),
@@ -165,9 +168,15 @@ def _read_text(location: str) -> bytes:
     if not data.startswith(_GZIP_MAGIC):
         return data
     try:
-        return gzip.decompress(data)
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            text = file.read(MAX_TABLE_BYTES + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise TableError(f"{location}: the gzip file is damaged ({error}); fetch it again") from error
+    if len(text) > MAX_TABLE_BYTES:
+        raise TableError(
+            f"{location}: unpacks to more than {MAX_TABLE_BYTES:,} bytes; expected the NIH's file"
+        )
+    return text
 
 
 def _parse_csv(text: bytes, location: str) -> pd.DataFrame:
@@ -203,6 +212,15 @@ def _check_unique(image_ids: np.ndarray, location: str) -> None:
         f"{location}: {repeated[0]} stands twice, the second time as entry {line + 1} "
         f"({len(repeated)} repeated in all); expected each image once: remove the repeats"
     )
+
+
+def _check_names(image_ids: np.ndarray, location: str) -> None:
+    """Refuse names that could lead out of a folder; images are looked for by them."""
+    for row, image_id in enumerate(image_ids.tolist()):
+        if not image_id.isprintable() or "/" in image_id or "\\" in image_id:
+            raise TableError(
+                f"{location}: line {row + 2}: Image Index is `{image_id}`; expected a plain file name"
+            )
 
 
 def _patients(frame: pd.DataFrame, image_ids: np.ndarray, location: str) -> np.ndarray:

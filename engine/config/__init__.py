@@ -85,7 +85,7 @@ class Config:
             `train.epochs is 2 there, 4 here` each; empty: it asks for the same training.
         """
         try:
-            theirs = _recipe(yaml.safe_load(text))
+            theirs = _recipe(strict_yaml.parse(text))
         except (yaml.YAMLError, AttributeError):
             return ["the config there can't be read"]
         ours = _recipe(self._values())

@@ -21,10 +21,9 @@ def combine(logits: ArrayLike, rule: str, weights: ArrayLike | None = None) -> n
     saturates nor ties where probabilities in float64 would be 0 or 1.
 
     Args:
-        logits: (M, N, F), or (M, ...) with weights (M,).
+        logits: (M, N, F), or any (M, ...).
         rule: of `RULES`.
-        weights: (M,), or (M, F) for weights of each finding; at least 0, and scaled to a sum of 1. None:
-            all members count alike.
+        weights: (M,), at least 0, and scaled to a sum of 1. None: all members count alike.
 
     Returns:
         (N, F) float64 logits; NaN where a member's is.
@@ -49,17 +48,10 @@ def combine(logits: ArrayLike, rule: str, weights: ArrayLike | None = None) -> n
 
 
 def _shares(weights: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
-    """Weights that sum to 1 over the members, (M, 1, 1) or (M, 1, F)."""
+    """Weights that sum to 1 over the members, (M, 1, ...) in as many dimensions as the logits."""
     array = np.ones(shape[0]) if weights is None else np.asarray(weights, np.float64)
-    if array.shape not in ((shape[0],), (shape[0], shape[-1])):
-        raise RunError(
-            f"weights of shape {array.shape} for logits of shape {shape}; expected ({shape[0]},) or "
-            f"({shape[0]}, {shape[-1]})"
-        )
-    totals = array.sum(axis=0)
-    if not (np.isfinite(array).all() and (array >= 0).all() and (totals > 0).all()):
+    if array.shape != shape[:1]:
+        raise RunError(f"weights of shape {array.shape} for logits of shape {shape}; expected {shape[:1]}")
+    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
         raise RunError(f"weights are {array.tolist()}; expected numbers of at least 0, not all of them 0")
-    shares = array / totals
-    # The members' axis stays first, the findings', if there is one, last.
-    middle = (1,) * (len(shape) - 1 - (shares.ndim - 1))
-    return shares.reshape(shape[0], *middle, *shares.shape[1:])
+    return (array / array.sum()).reshape(-1, *(1,) * (len(shape) - 1))

@@ -22,7 +22,8 @@ from engine.evaluation import gain, models, predictions
 from engine.evaluation.predictions import Predictions
 from engine.input.cache import CacheSettings, default_folder
 from engine.metrics.bootstrap import paired_macro_gain, ranking_intervals
-from engine.training.run_directory import CHECKPOINT_NAME, RUN_NAME
+from engine.training.run_directory import CHECKPOINT_NAME, CONFIG_NAME, RUN_NAME
+from records import storage
 from records.errors import ConfigError, RunError
 from records.manifest import Manifest
 
@@ -118,7 +119,7 @@ def _make_soup(
     with ShardReader(data_set, "train", cache_settings=cached) as reader:
         pictures = soup.renew_batch_norm(model, reader)
     save_model(model, scratch / CHECKPOINT_NAME)
-    (scratch / "config.yaml").write_bytes((found[0].run_dir / "config.yaml").read_bytes())
+    storage.write_bytes(str(scratch / CONFIG_NAME), (found[0].run_dir / CONFIG_NAME).read_bytes())
     values = _judge_soup(scratch / CHECKPOINT_NAME, found, data_set, pictures, request["draws"])
     folder.write_note(scratch, data_set, request, soup=values)
     return values

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.ensemble.members import Member
-from engine.evaluation import reads
+from engine.evaluation import lock, reads
+from engine.evaluation.models import ENSEMBLE_NAME, MEMBERS_NAME, hash_file
 from engine.training import run_directory
-from engine.training.run_directory import RUN_NAME, RunDirectory
+from engine.training.run_directory import CHECKPOINT_NAME, RUN_NAME, RunDirectory
 from records import storage
 from records.errors import ConfigError, RunError
 from records.manifest import Manifest
@@ -47,10 +48,15 @@ def check_place(output: Path, members: Sequence[Member]) -> None:
 def is_done(output: Path, request: dict[str, Any], *, overwrite: bool) -> bool:
     """Tell whether this very request stands there already.
 
+    What was changed or damaged since is made again.
+
     Raises:
+        ConfigError: there is a file in its place.
         RunError: something else stands there, and it isn't to be replaced, or can't be.
     """
     _put_back(output)
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file; choose another folder")
     directory = RunDirectory(str(output))
     if not (entries := directory.entries()):
         return False
@@ -63,7 +69,10 @@ def is_done(output: Path, request: dict[str, Any], *, overwrite: bool) -> bool:
     if known.get("kind") not in (ENSEMBLE, SOUP):
         raise RunError(f"{output}: holds a training run; choose another --output")
     if known.get("request") == request:
-        return True
+        changed = _first_changed(output, known)
+        if changed:
+            print(f"{output / changed}: changed or damaged; all is made again", file=sys.stderr)
+        return not changed
     if not overwrite:
         raise RunError(
             f"{output}: holds another {known['kind']} ({_difference(known, request)}); choose another "
@@ -77,7 +86,7 @@ def put_in_place(output: Path) -> Iterator[Path]:
     """Hand out an empty folder that takes the place of `output` when the block ends well, and goes if not.
 
     Raises:
-        RunError: another process is making the same.
+        RunError: another process is making the same, or is judging what stands in its place.
     """
     place = output.resolve()
     made = RunDirectory(str(place.with_name(f".{place.name}.making")))
@@ -88,18 +97,18 @@ def put_in_place(output: Path) -> Iterator[Path]:
             _remove(entry)
         try:
             yield made.path
-            (made.path / run_directory.LOCK_NAME).unlink()
             _swap(made.path, place)
+            # Not before: another process would take the folder, without its lock, for one that was left.
+            (place / run_directory.LOCK_NAME).unlink(missing_ok=True)
         finally:
             shutil.rmtree(made.path, ignore_errors=True)
 
 
 def copy_member(member: Member, folder: Path) -> None:
     """Copy what is worth keeping of a member, but for its checkpoints and logs."""
-    storage.make_folder(str(folder))
     for name in COPIED:
         if (source := member.run_dir / name).is_file():
-            shutil.copyfile(source, folder / name)
+            storage.write_bytes(str(folder / name), source.read_bytes())
 
 
 def write_note(folder: Path, data_set: Manifest, request: dict[str, Any], **more: Any) -> None:
@@ -124,6 +133,7 @@ def write_note(folder: Path, data_set: Manifest, request: dict[str, Any], **more
         "git_commit": run_directory.git_commit(),
         "versions": run_directory.versions(),
         "request": request,
+        "files": {name: hash_file(folder / name) for name in _deciding(folder)},
         **more,
     }
     write_json(folder / RUN_NAME, values)
@@ -132,6 +142,22 @@ def write_note(folder: Path, data_set: Manifest, request: dict[str, Any], **more
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write JSON; the file appears whole or not at all."""
     storage.write_bytes(str(path), (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _deciding(folder: Path) -> list[str]:
+    """Names of the files that decide on what an ensemble or a soup predicts."""
+    own = [folder / ENSEMBLE_NAME, folder / CHECKPOINT_NAME]
+    paths = [*own, *folder.glob(f"{MEMBERS_NAME}/*/{CHECKPOINT_NAME}")]
+    return sorted(str(path.relative_to(folder)) for path in paths if path.is_file())
+
+
+def _first_changed(folder: Path, known: dict[str, Any]) -> str | None:
+    """Name a file that isn't what `write_note` has noted; None: all are."""
+    files = known.get("files")
+    if not isinstance(files, dict) or not files:
+        return RUN_NAME
+    present = {name: hash_file(folder / name) for name in _deciding(folder)}
+    return next((name for name, sha256 in files.items() if present.get(name) != sha256), None)
 
 
 def _difference(known: dict[str, Any], request: dict[str, Any]) -> str:
@@ -143,15 +169,20 @@ def _difference(known: dict[str, Any], request: dict[str, Any]) -> str:
 def _swap(made: Path, place: Path) -> None:
     """Put `made` at `place`; two renames, between which `_put_back` helps."""
     replaced = _replaced(place)
-    kept = place / "evaluation" / reads.FILE_NAME
-    if kept.is_file():
-        storage.make_folder(str(made / "evaluation"))
-        shutil.copyfile(kept, made / "evaluation" / reads.FILE_NAME)
     shutil.rmtree(replaced, ignore_errors=True)
     if place.exists():
-        place.rename(replaced)
+        # An evaluation that is going on would write its record of test into what is put aside.
+        with lock.held(place):
+            _keep_reads(place, made)
+            place.rename(replaced)
     made.rename(place)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _keep_reads(place: Path, made: Path) -> None:
+    kept = place / "evaluation" / reads.FILE_NAME
+    if kept.is_file():
+        storage.write_bytes(str(made / "evaluation" / reads.FILE_NAME), kept.read_bytes())
 
 
 def _put_back(output: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from engine.evaluation import judgement, models, printed
+from engine.evaluation import judgement, lock, models, printed
 from engine.evaluation.judgement import TEST, VALIDATION, Judgement
 from engine.metrics.bootstrap import DRAWS
 from engine.training import run_directory
@@ -36,7 +36,8 @@ def run(
         0.
 
     Raises:
-        CxrError: run directory, model or data set are at fault, or another model has read test.
+        CxrError: run directory, model or data set are at fault, another model has read test, or another
+            process is judging the run.
     """
     if split not in (None, VALIDATION, TEST):
         raise UsageError(f"split is `{split}`; expected {VALIDATION} or {TEST}")
@@ -46,18 +47,22 @@ def run(
     known = directory.read()
     if known["state"] != run_directory.FINISHED:
         print(f"note: {run_dir}: {run_directory.summary(directory)}", file=sys.stderr)
-    found = models.find(run_dir)
     data_set = _data_set(known, data)
-    judged = Judgement(directory, found, data_set, draws)
-    if split != VALIDATION:
-        judged.check_test(reread_test=reread_test)
-    splits = _splits(split, data_set)
-    for name in splits:
-        metrics = judged.validation() if name == VALIDATION else judged.test(reread_test=reread_test)
-        # Where test follows, validation's choices are shown there, applied to images that didn't choose them.
-        printed.print_metrics(metrics, brief=name != splits[-1])
-        print("\n".join(map(str, judgement.paths(directory, name))), end="\n\n")
+    with lock.held(directory.path):
+        judged = Judgement(directory, models.find(run_dir), data_set, draws)
+        if split != VALIDATION:
+            judged.check_test(reread_test=reread_test)
+        splits = _splits(split, data_set)
+        for name in splits:
+            metrics = judged.validation() if name == VALIDATION else judged.test(reread_test=reread_test)
+            _show(directory, metrics, brief=name != splits[-1])
     return 0
+
+
+def _show(directory: RunDirectory, metrics: dict[str, Any], *, brief: bool) -> None:
+    # Where test follows, validation's choices are shown there, applied to images that didn't choose them.
+    printed.print_metrics(metrics, brief=brief)
+    print("\n".join(map(str, judgement.paths(directory, metrics["split"]))), end="\n\n")
 
 
 def _splits(split: str | None, data_set: manifest.Manifest) -> list[str]:

@@ -29,26 +29,25 @@ def judge(
         `gain` of `metrics.json`.
     """
     labels, patient_ids = predictions.labels, predictions.patient_ids
-    compared = (labels, predictions.logits, members[best], patient_ids)
     drawn = bootstrap.PatientDraws(patient_ids, draws, seed)
     judged = {name: _macro(labels, logits, drawn) for name, logits in members.items()}
     own_value, own_drawn = _macro(labels, predictions.logits, drawn)
     mean_value = float(np.mean([value for value, _ in judged.values()]))
     mean_drawn = np.mean([on_draws for _, on_draws in judged.values()], axis=0)
-    over_best = bootstrap.paired_macro_gain(*compared, draws=draws, seed=seed)
+    best_value, best_drawn = judged[best]
+    per_finding = bootstrap.paired_gains(
+        labels, predictions.logits, members[best], patient_ids, draws=draws, seed=seed
+    )
     return {
-        "over_best": {"member": best, "macro_auroc": as_json(over_best)},
+        "over_best": {
+            "member": best,
+            "macro_auroc": as_json(intervals.of_draws(own_value - best_value, own_drawn - best_drawn)),
+        },
         "over_mean": as_json(intervals.of_draws(own_value - mean_value, own_drawn - mean_drawn)),
         "members": {
             name: {"macro_auroc": as_json(intervals.of_draws(*values))} for name, values in judged.items()
         },
-        "findings": dict(
-            zip(
-                FINDINGS,
-                map(as_json, bootstrap.paired_gains(*compared, draws=draws, seed=seed)),
-                strict=True,
-            )
-        ),
+        "findings": dict(zip(FINDINGS, map(as_json, per_finding), strict=True)),
     }
 
 

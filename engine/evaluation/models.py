@@ -1,7 +1,7 @@
 """Which model files a run directory predicts with, and what they are called; nothing here loads one.
 
 A plain run has one model, `best.keras`. An ensemble has `ensemble.json`, which names its members, and
-`members/NAME/best.keras`. F = findings, M = members.
+`members/NAME/best.keras`. M = members.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from engine.ensemble import combine, views
 from engine.training.run_directory import RunDirectory
@@ -38,14 +39,14 @@ class Models:
     Attributes:
         members: M of them; one for a plain run.
         rule: of `combine.RULES`.
-        weights: M numbers, or M lists of F; None: alike.
+        weights: M numbers; None: alike.
         views: of each picture, over which a member's predictions are averaged by the same rule.
         sha256: names the whole: of a plain run its file's, else of all that decides on predictions.
     """
 
     members: tuple[Member, ...]
     rule: str
-    weights: list[Any] | None
+    weights: list[float] | None
     views: tuple[views.View, ...]
     sha256: str
 
@@ -62,11 +63,13 @@ def find(run_dir: str | Path) -> Models:
         RunError: there is no run, no model yet, or an ensemble that isn't whole.
     """
     directory = RunDirectory(str(run_dir))
-    directory.read()
+    known = directory.read()
     if (directory.path / ENSEMBLE_NAME).is_file():
         return _ensemble(directory.path)
     path = directory.checkpoint_path
     if not path.is_file():
+        if known.get("kind"):
+            raise RunError(f"{path.parent}: no model, though it is an ensemble or a soup; {_AGAIN}")
         raise RunError(
             f"{path}: no model; the run ended before its first epoch did: "
             "go on with `engine train --resume auto`"
@@ -79,7 +82,7 @@ def of_members(
     members: tuple[Member, ...],
     *,
     rule: str = combine.LOGITS,
-    weights: list[Any] | None = None,
+    weights: list[float] | None = None,
     shown: tuple[views.View, ...] = (views.IDENTITY,),
 ) -> Models:
     """Name what some models make up together; see `Models`."""
@@ -102,6 +105,10 @@ def _ensemble(folder: Path) -> Models:
         told = [(str(member["name"]), str(member["sha256"])) for member in known["members"]]
         rule, weights, tta = known["rule"], list(known["weights"]), known.get("tta")
         shown = tuple((float(y), float(x), float(turn)) for y, x, turn in (tta or _NO_TTA)["views"])
+        if not shown or not np.isfinite(shown).all():
+            raise ValueError("no views, or one that isn't of numbers")
+        if len({name for name, _ in told}) < len(told):
+            raise ValueError("two members of one name")
         # Shows now, and not after the pictures were read, that they fit together.
         combine.combine([[[0.0]]] * len(told), rule, weights)
     except (ValueError, KeyError, TypeError, AttributeError, RunError) as error:

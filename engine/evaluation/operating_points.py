@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from engine.evaluation.predictions import Predictions
-from engine.metrics import counts
+from engine.metrics import counts, ranking
 from records.labels import FINDINGS
 
 HALF, YOUDEN, SENSITIVITY = "0.5", "youden", "sensitivity_0.90"
@@ -20,6 +20,9 @@ TARGET_SENSITIVITY = 0.90
 CELLS = ("tp", "fp", "tn", "fn")
 # The names that the run's log uses.
 METRICS = ("recall", "specificity", "ppv", "npv", "f1", "hamming_loss")
+# Of all findings together there is one more, which no threshold is in.
+AUC = "multi_label_auc"
+SEVEN = ("recall", "specificity", AUC, "ppv", "npv", "f1", "hamming_loss")
 
 
 def points(
@@ -35,14 +38,22 @@ def points(
         `operating_points` of `metrics.json`.
     """
     half: Mapping[str, float | None] = dict.fromkeys(FINDINGS, 0.5)
-    return [_point(predictions, HALF, None, half)] + [
+    found = [_point(predictions, HALF, None, half)] + [
         _point(predictions, name, "validation", thresholds) for name, thresholds in (chosen or {}).items()
     ]
+    auc = _multi_label_auc(predictions.labels, predictions.logits)
+    return [point | {"total": point["total"] | {AUC: auc}} for point in found]
 
 
 def baseline(labels: np.ndarray) -> dict[str, float | None]:
     """The metrics over all findings of a model that finds nothing; labels are (N, F)."""
-    return _averages(counts.all_negative_baseline(labels), "micro")
+    auc = _multi_label_auc(labels, np.zeros(labels.shape))
+    return _averages(counts.all_negative_baseline(labels), "micro") | {AUC: auc}
+
+
+def _multi_label_auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    """The mean of the findings' AUROC, as Keras's `AUC(multi_label=True)` means it."""
+    return defined(ranking.macro(ranking.auroc(labels, scores)))
 
 
 def _point(

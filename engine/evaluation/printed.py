@@ -1,10 +1,15 @@
-"""What an evaluation looks like on the screen, in 100 columns; all of it stands in `metrics.json`."""
+"""What an evaluation looks like on the screen; all of it stands in `metrics.json`.
+
+Made for 100 columns; on a narrower screen a table's columns are shown in turn, none of them cut.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +22,13 @@ _POINT_NAMES = {
     operating_points.YOUDEN: "Youden",
     operating_points.SENSITIVITY: "sensitivity ≥ 0.90",
 }
-_METRIC_NAMES = {"ppv": "PPV", "npv": "NPV", "f1": "F1", "hamming_loss": "Hamming loss"}
+_METRIC_NAMES = {
+    operating_points.AUC: "multi-label AUC",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "f1": "F1",
+    "hamming_loss": "Hamming loss",
+}
 
 
 def console() -> Console:
@@ -53,6 +64,15 @@ def interval(values: dict[str, float | None], sign: str = "") -> str:
     return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
+def threshold(value: float) -> str:
+    """Show a threshold with two digits of its distance from 0 or 1, whichever is the nearer."""
+    if value < 1e-4:
+        return f"{value:.1e}"
+    distance = min(value, 1 - value) or 1.0
+    decimals = max(2, 1 - math.floor(math.log10(distance)))
+    return f"{value:.{decimals}f}"
+
+
 def _print_ranking(metrics: dict[str, Any], screen: Console) -> None:
     screen.print(
         f"{metrics['split']}: {metrics['images']:,} images of {metrics['patients']:,} patients, "
@@ -74,7 +94,7 @@ def _print_ranking(metrics: dict[str, Any], screen: Console) -> None:
     for label, name in ((macro, "macro"), ("micro", "micro")):
         ranked = (interval(metrics[f"{name}_{metric}"]) for metric in ("auroc", "auprc"))
         table.add_row(label, *ranked, "", "", style="bold")
-    screen.print(table)
+    _show(table, screen)
     if any(values["few"] for values in metrics["findings"].values()):
         screen.print("* fewer than 30 patients with the finding: one more or less would change much")
     if metrics["patients"] == 1:
@@ -93,7 +113,7 @@ def _print_points(metrics: dict[str, Any], screen: Console) -> None:
     table.add_section()
     table.add_row("in total", *(_found(point["total"], None) for point in points), style="bold")
     table.add_row("macro", *(_found(point["macro"], None) for point in points), style="bold")
-    screen.print(table)
+    _show(table, screen)
     if len(points) == 1:
         screen.print("no validation split: no threshold or temperature could be chosen; at 0.5 only")
     left_out = [
@@ -110,7 +130,7 @@ def _found(values: dict[str, float | None], point: dict[str, Any] | None) -> str
     shares = " / ".join(_percent(values[name]) for name in ("recall", "specificity"))
     if not point or not point["chosen_on"]:
         return shares
-    return "–" if values["threshold"] is None else f"{shares} [{number(values['threshold'])}]"
+    return "–" if values["threshold"] is None else f"{shares} [{threshold(values['threshold'])}]"
 
 
 def _percent(share: float | None) -> str:
@@ -121,26 +141,25 @@ def _print_totals(metrics: dict[str, Any], screen: Console) -> None:
     points = metrics["operating_points"]
     names = [_POINT_NAMES.get(point["name"], point["name"]) for point in points]
     table = _table("all findings together", *names, "calling nothing present")
-    for metric in operating_points.METRICS:
+    for metric in operating_points.SEVEN:
         values = [*(point["total"][metric] for point in points), metrics["all_negative_baseline"][metric]]
         table.add_row(_METRIC_NAMES.get(metric, metric), *map(number, values))
-    screen.print(table)
+    _show(table, screen)
 
 
 def _print_subgroups(metrics: dict[str, Any], screen: Console) -> None:
-    table = _table("subgroup", "", "images / patients", "macro AUROC", "findings defined")
+    table = _table("subgroup", "images / patients", "macro AUROC", "findings defined")
     before = None
     for group in metrics["subgroups"]:
+        by = "" if group["by"] == before else group["by"]
         table.add_row(
-            "" if group["by"] == before else group["by"],
-            group["group"],
+            f"{by:<8}{group['group']}",
             f"{group['images']:,} / {group['patients']:,}",
             interval(group["macro_auroc"]),
             str(group["defined_findings"]),
         )
         before = group["by"]
-    table.columns[1].justify = "left"
-    screen.print(table)
+    _show(table, screen)
 
 
 def _calibration(metrics: dict[str, Any]) -> list[str]:
@@ -148,8 +167,10 @@ def _calibration(metrics: dict[str, Any]) -> list[str]:
     before, after = found["before"]["mean"], found["after"]["mean"] if found["after"] else None
     lines = [f"calibration, mean of the findings: {_calibrated(before)}"]
     if after:
-        fitted = "here" if metrics["split"] == "validation" else "on validation"
-        lines.append(f"  with temperatures fitted {fitted}: {_calibrated(after)}")
+        fitted = (
+            "temperatures fitted here" if metrics["split"] == "validation" else "validation's temperatures"
+        )
+        lines.append(f"  with {fitted}: {_calibrated(after)}")
     return lines
 
 
@@ -166,10 +187,11 @@ def _gain(metrics: dict[str, Any]) -> list[str]:
     if not gain:
         return []
     best = gain["over_best"]
+    here = " (these images)" if metrics["split"] == "validation" else ""
     return [
-        f"ensemble: gain in macro AUROC {interval(best['macro_auroc'], '+')} over {best['member']}, its best "
-        f"member on validation,\n  and {interval(gain['over_mean'], '+')} over the mean of its "
-        f"{len(gain['members'])} members"
+        f"the ensemble's gain in macro AUROC, its members chosen and weighed on validation{here}:",
+        f"  {interval(best['macro_auroc'], '+')} over {best['member']}, its best member there",
+        f"  {interval(gain['over_mean'], '+')} over the mean of its {len(gain['members'])} members",
     ]
 
 
@@ -193,3 +215,26 @@ def _table(first: str, *others: str) -> Table:
     for heading in others:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
+
+
+def _show(table: Table, screen: Console) -> None:
+    """Print a table; where it is too wide, in parts that each begin with the first column."""
+    first, *others = (list(map(str, (column.header, *column.cells))) for column in table.columns)
+    while others:
+        shown = next(
+            (count for count in range(len(others), 1, -1) if _fits(first, others[:count], screen)), 1
+        )
+        part = _table(first[0], *(column[0] for column in others[:shown]))
+        for row, cells in zip(
+            table.rows, zip(first[1:], *(c[1:] for c in others[:shown]), strict=True), strict=True
+        ):
+            part.add_row(*cells, style=row.style, end_section=row.end_section)
+        screen.print(part)
+        others = others[shown:]
+
+
+def _fits(first: list[str], others: list[list[str]], screen: Console) -> bool:
+    # An edge on either side, and between columns a space, the box's line and a space.
+    return (
+        2 + sum(max(map(cell_len, column)) for column in (first, *others)) + 3 * len(others) <= screen.width
+    )

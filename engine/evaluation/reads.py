@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def read(path: str | Path) -> list[dict[str, Any]]:
         entries = json.loads(path.read_bytes())
         if any(_KEYS - entry.keys() for entry in entries):
             raise ValueError("an entry without its keys")
+        if not all(isinstance(entry[key], str) for entry in entries for key in ("at", "model_sha256")):
+            raise ValueError("an entry that names no model or time")
     except (ValueError, TypeError, AttributeError) as error:
         raise RunError(
             f"{path}: damaged ({error}); it says which models have read the test split: put it back from a "
@@ -57,17 +60,21 @@ def check(path: Path, model_sha256: str, *, reread_test: bool) -> None:
         )
 
 
-def append(path: Path, *, model_sha256: str, manifest_sha256: str, frozen_sha256: str | None) -> None:
+def holds(path: Path, entry: Mapping[str, str | None]) -> bool:
+    """Tell whether a reading by the same model, with the same choices, is on record."""
+    return any(entry.items() <= known.items() for known in read(path))
+
+
+def append(path: Path, entry: Mapping[str, str | None]) -> None:
     """Record a reading, before it begins.
 
     Before, since a process that is killed afterwards may have shown numbers already: a reading too many in
     the record is honest, one too few isn't.
+
+    Args:
+        path: of the record.
+        entry: `model_sha256`, `manifest_sha256` and `frozen_sha256`, None where nothing was chosen.
     """
-    entry = {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "model_sha256": model_sha256,
-        "manifest_sha256": manifest_sha256,
-        "frozen_sha256": frozen_sha256,
-        "command": " ".join(sys.argv),
-    }
-    storage.write_bytes(str(path), (json.dumps([*read(path), entry], indent=1) + "\n").encode())
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    entries = [*read(path), {"at": now, **entry, "command": " ".join(sys.argv)}]
+    storage.write_bytes(str(path), (json.dumps(entries, indent=1) + "\n").encode())

@@ -5,6 +5,7 @@ What isn't defined is None. N = images, F = 14 findings in `labels.FINDINGS` ord
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ FILE_NAME = "metrics.json"
 SCHEMA = 2
 SEED = 0
 FEW_PATIENTS = 30
+_SEAL = "content_sha256"
 _KEYS = {
     "split",
     "model_sha256",
@@ -101,6 +103,21 @@ def read(path: str | Path) -> dict[str, Any]:
     return metrics
 
 
+def sealed(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metrics with the hash of all that stands in them, by which a change is noticed."""
+    return {**metrics, _SEAL: _content_sha256(metrics)}
+
+
+def is_sealed(metrics: Mapping[str, Any]) -> bool:
+    """Tell whether metrics are as they were when `sealed`."""
+    return metrics.get(_SEAL) == _content_sha256(metrics)
+
+
+def _content_sha256(metrics: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in metrics.items() if key != _SEAL}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def is_of(metrics: Mapping[str, Any], chosen: Frozen | None) -> bool:
     """Tell whether a `metrics.json` was computed with these choices."""
     used = {
@@ -108,9 +125,11 @@ def is_of(metrics: Mapping[str, Any], chosen: Frozen | None) -> bool:
         for point in metrics["operating_points"]
         if point["chosen_on"]
     }
+    temperatures = metrics["calibration"]["temperatures"]
     if chosen is None:
-        return not used and metrics["calibration"]["temperatures"] is None
-    return used == chosen.thresholds and metrics["calibration"]["temperatures"] == chosen.temperatures
+        return not used and temperatures is None
+    best = metrics["gain"]["over_best"]["member"] if metrics["gain"] else None
+    return (used, temperatures, best) == (chosen.thresholds, chosen.temperatures, chosen.best_member)
 
 
 def _ranking(predictions: Predictions, draws: int) -> dict[str, Any]:

@@ -88,8 +88,7 @@ def draw(
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    panels = 3 if cbam else 2
-    width = panels * _PANEL_PX + (panels + 1) * _GAP_PX
+    width = panels(cbam=cbam is not None)[2] + 2 * _GAP_PX
     height = _HEAD_PX + _PANEL_PX + _FOOT_PX
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=_GROUND)
     canvas = FigureCanvasAgg(figure)
@@ -109,6 +108,12 @@ def draw(
         page.channels(2, cbam[1])
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def panels(*, cbam: bool) -> list[int]:
+    """Return x, y, width and height in pixels of the pictures in a drawing, without the words around."""
+    count = 3 if cbam else 2
+    return [_GAP_PX, _HEAD_PX, count * _PANEL_PX + (count - 1) * _GAP_PX, _PANEL_PX]
 
 
 def describe(choice: Choice) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine import backend
-from engine.evaluation import frozen, models, reads
+from engine.evaluation import frozen, lock, models, reads
 from engine.heatmaps import boxed_images, gallery, scores, table
 from engine.heatmaps import boxes as geometry
 from engine.heatmaps.boxed_images import Selection
@@ -34,7 +34,6 @@ from records.manifest import Manifest
 from records.table import read_boxes
 
 FOLDER, FILE_NAME, BOXES_NAME, GALLERY = "heatmaps", "heatmaps.json", "boxes.csv", "gallery"
-SCHEMA = 1
 METHOD = "grad-cam"
 
 
@@ -86,21 +85,28 @@ def run(
     if images < 0 or draws < 1:
         raise UsageError(f"--images {images} --draws {draws}; expected at least 0 and at least 1")
     directory = RunDirectory(run_dir)
-    model_sha256 = models.find(run_dir).sha256
     listed = read_boxes(boxes)
+    boxes_sha256 = hashlib.sha256(storage.read_bytes(boxes)).hexdigest()
     data_set = _data_set(directory, data)
-    names = model_sha256, data_set.sha256, hashlib.sha256(storage.read_bytes(boxes)).hexdigest()
-    splits = _readable(directory, data_set, model_sha256)
-    asked = _Asked(*names, wanted, attention, cbam, images, draws, splits)
-    folder = directory.path / FOLDER
-    numbers = _done(folder, asked)
-    if numbers is None:
-        selection = _select(data_set, listed, asked, boxes)
-        numbers = _make(directory, data_set, selection, asked, len(listed))
-    else:
-        _say(f"{folder}: of this model, these boxes and settings; not made again")
-    _show(folder, numbers)
+    # The record of what read test has one writer at a time, and so has the gallery.
+    with lock.held(directory.path):
+        names = models.find(run_dir).sha256, data_set.sha256, boxes_sha256
+        splits = _readable(directory, data_set, names[0])
+        asked = _Asked(*names, wanted, attention, cbam, images, draws, splits)
+        _show(directory.path / FOLDER, _known_or_made(directory, data_set, listed, asked, boxes))
     return 0
+
+
+def _known_or_made(
+    directory: RunDirectory, data_set: Manifest, listed: Sequence[Any], asked: _Asked, location: str
+) -> dict[str, Any]:
+    folder = directory.path / FOLDER
+    known = _done(folder, asked)
+    if known is not None:
+        _say(f"{folder}: of this model, these boxes and settings; not made again")
+        return known
+    selection = _select(data_set, listed, asked, location)
+    return _make(directory, data_set, selection, asked, len(listed))
 
 
 def _findings(asked: str | Sequence[str] | None) -> list[str]:
@@ -152,7 +158,7 @@ def _done(folder: Path, asked: _Asked) -> dict[str, Any] | None:
     try:
         known = json.loads((folder / FILE_NAME).read_bytes())
         files = [BOXES_NAME, *(entry["file"] for entry in known["gallery"])]
-        is_same = known["schema"] == SCHEMA and known["asked"] == asked._asdict()
+        is_same = known["schema"] == scores.SCHEMA and known["asked"] == asked._asdict()
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return known if is_same and all((folder / name).is_file() for name in files) else None
@@ -161,12 +167,12 @@ def _done(folder: Path, asked: _Asked) -> dict[str, Any] | None:
 def _record_reading(directory: RunDirectory, asked: _Asked) -> None:
     folder = directory.path / "evaluation"
     chosen = folder / frozen.FILE_NAME
-    reads.append(
-        folder / reads.FILE_NAME,
-        model_sha256=asked.model_sha256,
-        manifest_sha256=asked.manifest_sha256,
-        frozen_sha256=hashlib.sha256(chosen.read_bytes()).hexdigest() if chosen.is_file() else None,
-    )
+    entry = {
+        "model_sha256": asked.model_sha256,
+        "manifest_sha256": asked.manifest_sha256,
+        "frozen_sha256": hashlib.sha256(chosen.read_bytes()).hexdigest() if chosen.is_file() else None,
+    }
+    reads.append(folder / reads.FILE_NAME, entry)
 
 
 def _select(data_set: Manifest, listed: Sequence[Any], asked: _Asked, location: str) -> Selection:
@@ -201,7 +207,7 @@ def _make(
     pictures = passes.draw(maps, data_set, chosen, asked.cbam)
     layers = set(maps.layers.values())
     numbers = {
-        "schema": SCHEMA,
+        "schema": scores.SCHEMA,
         "model_sha256": asked.model_sha256,
         "manifest_sha256": asked.manifest_sha256,
         "method": METHOD,
@@ -216,6 +222,7 @@ def _make(
         "left_out": selection.left_out,
         **scores.summarise(judged, data_set.image["side_px"], asked.draws),
         "gallery": [gallery.describe(choice) for choice in chosen],
+        "panels": gallery.panels(cbam=asked.cbam),
         "asked": asked._asdict(),
     }
     _write(directory.path / FOLDER, numbers, scores.to_csv(judged), pictures)

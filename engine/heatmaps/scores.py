@@ -20,6 +20,7 @@ from engine.metrics import intervals
 from engine.metrics.bootstrap import mean_interval
 from records.labels import FINDINGS
 
+SCHEMA = 2
 _COLUMNS = (
     *("image_id", "patient_id", "split", "finding", "probability", "hit", "iou", "peak_x", "peak_y"),
     *(f"{what}_{side}" for what in ("region", "box", "drawn") for side in "xywh"),

@@ -2,8 +2,12 @@
 
 A value is undefined on a draw that has no positives or no negatives of a finding. Such draws are left out
 for that finding, so its interval is of the draws that define it; where more than half don't, it is undefined.
-With one patient all draws are the same, which says nothing, so no interval is defined either. Source: Davison
-and Hinkley 1997, "Bootstrap Methods and their Application", 3.8 (clusters are drawn whole).
+With one patient all draws are the same, which says nothing, so no interval is defined either; nor is that of
+a finding whose positives, or negatives, are all of one patient. Source: Davison and Hinkley 1997, "Bootstrap
+Methods and their Application", 3.8 (clusters are drawn whole).
+
+Intervals of few patients are too narrow: in simulations, 95 % ones of AUROC held the truth in 78 of 100 data
+sets with 6 positives, and in 90 with 30.
 
 N = images, F = findings, P = patients, D = draws, B = draws of a block.
 """
@@ -82,8 +86,8 @@ def ranking_intervals(
     )
     exact_auroc, exact_auprc = auroc(positive, ranked), average_precision(positive, ranked)
     return RankingIntervals(
-        auroc=_per_finding(exact_auroc, values[0, :-1]),
-        auprc=_per_finding(exact_auprc, values[1, :-1]),
+        auroc=_per_finding(exact_auroc, values[0, :-1], positive, drawn),
+        auprc=_per_finding(exact_auprc, values[1, :-1], positive, drawn),
         macro_auroc=intervals.of_draws(macro(exact_auroc), _macro(values[0, :-1])),
         macro_auprc=intervals.of_draws(macro(exact_auprc), _macro(values[1, :-1])),
         micro_auroc=intervals.of_draws(micro_auroc(positive, ranked), values[0, -1]),
@@ -105,8 +109,10 @@ def paired_macro_gain(
     The macro is over the findings that a draw has both positives and negatives of, the same for a and b.
     Arguments and errors are `ranking_intervals`'s, with two scores.
     """
-    exact, drawn = _gains(labels, scores_a, scores_b, patient_ids, draws, seed)
-    return intervals.of_draws(macro(exact), _macro(drawn))
+    positive = checked_labels(labels)
+    drawn = _patient_draws(patient_ids, len(positive), draws, seed)
+    exact, on_draws = _gains(positive, scores_a, scores_b, drawn)
+    return intervals.of_draws(macro(exact), _macro(on_draws))
 
 
 def paired_gains(
@@ -119,7 +125,9 @@ def paired_gains(
     seed: int = 0,
 ) -> list[Interval]:
     """AUROC of a minus that of b per finding, F, on the same draws; see `paired_macro_gain`."""
-    return _per_finding(*_gains(labels, scores_a, scores_b, patient_ids, draws, seed))
+    positive = checked_labels(labels)
+    drawn = _patient_draws(patient_ids, len(positive), draws, seed)
+    return _per_finding(*_gains(positive, scores_a, scores_b, drawn), positive, drawn)
 
 
 def mean_interval(
@@ -174,17 +182,10 @@ def macro_auroc_on_draws(labels: ArrayLike, scores: ArrayLike, drawn: PatientDra
 
 
 def _gains(
-    labels: ArrayLike,
-    scores_a: ArrayLike,
-    scores_b: ArrayLike,
-    patient_ids: ArrayLike,
-    draws: int,
-    seed: int,
+    positive: np.ndarray, scores_a: ArrayLike, scores_b: ArrayLike, drawn: PatientDraws
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gains per finding, on all images (F,) and on the draws (F, D)."""
-    positive = checked_labels(labels)
     a, b = checked_scores(scores_a, positive), checked_scores(scores_b, positive)
-    drawn = _patient_draws(patient_ids, len(positive), draws, seed)
     exact = auroc(positive, a) - auroc(positive, b)
     return exact, _aurocs_on_draws(positive, a, drawn) - _aurocs_on_draws(positive, b, drawn)
 
@@ -214,8 +215,20 @@ def _aurocs_on_draws(positive: np.ndarray, scores: np.ndarray, drawn: PatientDra
     return drawn.on_all(lambda counts: np.stack([ranking.auroc(counts) for ranking in rankings]))
 
 
-def _per_finding(exact: np.ndarray, drawn: np.ndarray) -> list[Interval]:
-    return [intervals.of_draws(value, of_finding) for value, of_finding in zip(exact, drawn, strict=True)]
+def _per_finding(
+    exact: np.ndarray, on_draws: np.ndarray, positive: np.ndarray, drawn: PatientDraws
+) -> list[Interval]:
+    """Intervals of values (F,) and what they are on draws (F, D)."""
+    found = [intervals.of_draws(value, values) for value, values in zip(exact, on_draws, strict=True)]
+    return [
+        interval._replace(low=math.nan, high=math.nan) if _is_of_one_patient(rows, drawn) else interval
+        for interval, rows in zip(found, positive.T, strict=True)
+    ]
+
+
+def _is_of_one_patient(positive: np.ndarray, drawn: PatientDraws) -> bool:
+    """Whether all positives, or all negatives, are of one: how patients differ isn't seen then."""
+    return any(np.ptp(drawn.of_image[rows]) == 0 for rows in (positive, ~positive) if rows.any())
 
 
 def _macro(values: np.ndarray) -> np.ndarray:

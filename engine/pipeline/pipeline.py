@@ -10,6 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -19,6 +20,7 @@ from engine import config as configs
 from engine.config import pipeline as settings
 from engine.pipeline.stages import Stage, compared_of, judged_run, members_of, stages_of
 from engine.training import in_turn
+from records import storage
 from records.errors import ConfigError
 
 _MODULES = {"engine": ("-m", "engine.cli"), "python": ()}
@@ -36,10 +38,11 @@ def run(config_path: str, overrides: Sequence[str] = (), *, dry_run: bool = Fals
         0, or the exit code of the first command that didn't end well, behind which none is begun.
 
     Raises:
-        ConfigError: the file, or a member's config, is at fault; nothing was begun.
+        ConfigError: the file or a member's config is at fault, or the boxes are missing; nothing was begun.
     """
     config = settings.load(config_path, overrides)
     _check_trainings(config)
+    _check_boxes(config)
     stages = stages_of(config)
     if dry_run:
         for stage in stages:
@@ -65,6 +68,13 @@ def _check_trainings(config: settings.PipelineConfig) -> None:
             configs.load(training.config, training.overrides)
         except ConfigError as error:
             raise ConfigError(f"{training.folder.name}: {error}") from error
+
+
+def _check_boxes(config: settings.PipelineConfig) -> None:
+    """Find missing boxes now, and not after the trainings; `data.make` may make them."""
+    boxes = config.heatmaps.boxes
+    if boxes and not config.data.make and not storage.is_remote(boxes) and not Path(boxes).is_file():
+        raise ConfigError(f'heatmaps.boxes is {boxes}, which isn\'t there; "" makes no heat maps')
 
 
 def _run(stage: Stage, place: str) -> int:

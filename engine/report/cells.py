@@ -8,6 +8,7 @@ from engine.report.contact_sheet import in_words
 from engine.report.document import Cell
 
 UNDEFINED = "not defined"
+FEW_NOTE = "† fewer than 30 patients have the finding in this split."
 
 Interval = dict[str, float | None]
 
@@ -61,6 +62,15 @@ def track(value: Interval | None, look: str = "") -> Cell:
 def percent(share: float | None, digits: int = 1) -> Cell:
     """Write a share as a percentage; the JSON keeps the share."""
     return _undefined() if share is None else Cell(f"{100 * share:.{digits}f}", share)
+
+
+def percent_interval(value: Interval) -> Cell:
+    """Write a share with its interval as percentages; the JSON keeps shares."""
+    if value["value"] is None:
+        return _undefined()
+    low, high = value["low"], value["high"]
+    beside = "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]"
+    return Cell(f"{100 * value['value']:.1f}", value, beside)
 
 
 def count(value: int | None) -> Cell:

@@ -111,7 +111,7 @@ def build(found: RunFiles, compared: Sequence[RunFiles] = ()) -> Document:
         heatmaps.section(found),
         speed.section(found),
         limits.section(found),
-        reproduction.section(found),
+        reproduction.section(found, compared),
     )
     return Document(
         title=found.path.resolve().name,

@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 
-from engine.evaluation import frozen, predictions, reads, summary
+from engine.evaluation import frozen, models, predictions, reads, summary
 from engine.evaluation.predictions import Predictions
+from engine.heatmaps import scores
 from engine.training.run_directory import FINISHED, RunDirectory
 from records import manifest
 from records.errors import CxrError, RunError
@@ -61,6 +62,7 @@ class RunFiles:
         ensemble: `ensemble.json`.
         heatmaps: `heatmaps.json`.
         benchmark: `benchmark.json`.
+        model_sha256: of what the run directory predicts with now; None where no model is there.
     """
 
     path: Path
@@ -74,6 +76,7 @@ class RunFiles:
     ensemble: dict[str, Any] | None
     heatmaps: dict[str, Any] | None
     benchmark: dict[str, Any] | None
+    model_sha256: str | None
 
     @property
     def shown(self) -> Evaluation | None:
@@ -103,8 +106,11 @@ class RunFiles:
         return str(self.data_set.split.get("strategy", "unknown")) if self.data_set else "unknown"
 
     def make(self, command: str, *flags: str) -> str:
-        """Write the command that makes a part of this run."""
-        return " ".join(["engine", command, "--run-dir", str(self.path), *flags])
+        """Write the command that makes a part of this run, with the data set's place if it has moved."""
+        known = self.known["manifest"].get("location")
+        found = self.data_set.location if self.data_set else known
+        where = ["--data", found] if found != known else []
+        return " ".join(["engine", command, "--run-dir", str(self.path), *where, *flags])
 
 
 def read(run_dir: str | Path, data: str | None = None) -> RunFiles:
@@ -132,8 +138,9 @@ def read(run_dir: str | Path, data: str | None = None) -> RunFiles:
         frozen=_frozen(path / "evaluation" / frozen.FILE_NAME),
         test_reads=reads.read(path / "evaluation" / reads.FILE_NAME),
         ensemble=ensemble,
-        heatmaps=_read_json(path / "heatmaps" / "heatmaps.json", "heatmaps"),
+        heatmaps=_heatmaps(path / "heatmaps" / "heatmaps.json"),
         benchmark=_read_json(path / "benchmark.json", "benchmark input --json"),
+        model_sha256=_model_sha256(path),
     )
     _check_one_data_set(files)
     return files
@@ -200,6 +207,24 @@ def _check_one_data_set(files: RunFiles) -> None:
                 f"{where}: not the data set of the {what} (manifest {expected[:12]}, theirs is "
                 f"{sha256[:12]}); name the right one with --data, or make the {what} again"
             )
+
+
+def _heatmaps(path: Path) -> dict[str, Any] | None:
+    found = _read_json(path, "heatmaps")
+    if found is not None and found.get("schema") != scores.SCHEMA:
+        raise RunError(
+            f"{path}: schema {found.get('schema')}; expected {scores.SCHEMA}: make it again with "
+            "`engine heatmaps`"
+        )
+    return found
+
+
+def _model_sha256(path: Path) -> str | None:
+    try:
+        return models.find(path).sha256
+    except RunError:
+        # A run directory may have been copied without its models; what was judged is in the evaluation.
+        return None
 
 
 def _read_json(path: Path, command: str) -> Any:

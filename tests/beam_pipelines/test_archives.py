@@ -94,10 +94,7 @@ def test_an_archive_in_s3_is_read_in_place(tmp_path: Path, s3: str, monkeypatch:
 def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "images.tar.gz"
     with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
-        for name, kind in (
-            ("images", tarfile.DIRTYPE),
-            ("link.png", tarfile.SYMTYPE),
-        ):
+        for name, kind in (("images", tarfile.DIRTYPE), ("link", tarfile.SYMTYPE)):
             header = tarfile.TarInfo(name)
             header.type, header.linkname = kind, "images/00000000_000.png"
             archive.addfile(header)
@@ -108,13 +105,14 @@ def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
     assert list(spooled(path, str(tmp_path / "out"))) == ["00000000_000.png"]
 
 
-def test_a_hard_link_to_an_image_is_no_silent_loss(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("link", "kind"), [(tarfile.LNKTYPE, "hard"), (tarfile.SYMTYPE, "symbolic")])
+def test_a_link_for_an_image_is_refused_and_no_silent_loss(tmp_path: Path, link: bytes, kind: str) -> None:
     path = tmp_path / "images.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         header = tarfile.TarInfo("00000001_000.png")
-        header.type, header.linkname = tarfile.LNKTYPE, "00000000_000.png"
+        header.type, header.linkname = link, "/etc/hostname"
         archive.addfile(header)
-    with pytest.raises(StorageError, match=r"00000001_000.png is a hard link; unpack the archive"):
+    with pytest.raises(StorageError, match=rf"00000001_000.png is a {kind} link; unpack the archive"):
         spooled(path, str(tmp_path / "out"))
 
 

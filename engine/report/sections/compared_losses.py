@@ -10,11 +10,11 @@ import numpy as np
 
 from engine.metrics import bootstrap
 from engine.metrics.intervals import as_json
-from engine.report import cells, curve_plots, curves
+from engine.report import cells, curve_plots, curves, drawn_shares
 from engine.report.contact_sheet import in_words
 from engine.report.document import Block, Column, Figures, Panel, Paragraph, Section, Table
 from engine.report.run_files import SHOWN_SPLITS, Evaluation, RunFiles
-from engine.report.sections.operating_points import METRICS
+from engine.report.sections.operating_points import METRICS, thresholds
 from records.errors import RunError
 from records.labels import FINDINGS
 
@@ -47,6 +47,7 @@ def section(run: RunFiles, others: Sequence[RunFiles]) -> Section:
     )
     blocks: list[Block] = [
         Paragraph(_said(names, ours, theirs, gain)),
+        Paragraph(_what_else_differs(*pair), look="note"),
         _totals(names, ours, theirs, gain),
         _roc(names, ours, theirs),
         _by_finding(names, ours, theirs),
@@ -58,7 +59,8 @@ def section(run: RunFiles, others: Sequence[RunFiles]) -> Section:
 _NOTE = (
     "Shares are at a threshold of 0.5 for both, as the guide has them. A loss that weighs positives moves "
     "all probabilities up, so 0.5 is another operating point for it; the ranking (AUROC) and its paired "
-    "difference are free of that."
+    "difference are free of that. Differences in **bold** have an interval that leaves out 0; of fourteen "
+    f"findings one may do so by chance. {cells.FEW_NOTE}"
 )
 
 
@@ -80,9 +82,36 @@ def _same_images(run: RunFiles, other: RunFiles) -> tuple[Evaluation, Evaluation
     return ours, theirs
 
 
+def _what_else_differs(run: RunFiles, other: RunFiles) -> str:
+    """Say whether the loss alone tells the two runs apart, by their configs."""
+    configs = [files.trainings[0].config for files in (run, other)]
+    if any(len(files.trainings) > 1 or files.known.get("kind") == "soup" for files in (run, other)):
+        return "Not both are of one training, so what tells them apart is more than a loss."
+    if not all(configs):
+        return "A config is missing, so whether the loss alone tells the two apart isn’t known."
+    settings = [
+        {f"{section}.{key}": value for section, keys in config.items() for key, value in keys.items()}
+        for config in configs
+    ]
+    others = sorted(
+        key
+        for key in settings[0].keys() | settings[1].keys()
+        if not key.startswith("loss.") and settings[0].get(key) != settings[1].get(key)
+    )
+    if not others:
+        return "Their configs differ in the loss alone; both began with the same weights."
+    return (
+        f"Their configs also differ in {', '.join(f'`{key}`' for key in others)}, so a difference need not "
+        "be the loss’s."
+    )
+
+
 def _names(run: RunFiles, other: RunFiles) -> tuple[str, str]:
     losses = [
-        str(files.trainings[0].config.get("loss", {}).get("name", files.path.name)) for files in (run, other)
+        str(files.trainings[0].config.get("loss", {}).get("name", files.path.name))
+        if len(files.trainings) == 1
+        else f"{files.path.name}, {len(files.trainings)} models"
+        for files in (run, other)
     ]
     if losses[0] == losses[1]:
         losses = [f"{loss} ({files.path.name})" for loss, files in zip(losses, (run, other), strict=True)]
@@ -122,14 +151,21 @@ def _totals(names: tuple[str, str], ours: Evaluation, theirs: Evaluation, gain: 
             "difference": cells.signed(gain),
         }
     ]
-    points = [_at_half(found)["total"] for found in (ours, theirs)]
+    points = [_at_half(found) for found in (ours, theirs)]
+    drawn = [
+        drawn_shares.on_draws(found.predictions, thresholds(point), draws=bootstrap.DRAWS)
+        for found, point in zip((ours, theirs), points, strict=True)
+    ]
     for key, name, _ in METRICS:
+        first, second = (point["total"][key] for point in points)
+        ours_drawn, theirs_drawn = (values[key][-1] for values in drawn)
+        difference = None if first is None or second is None else first - second
         rows.append(
             {
                 "metric": cells.words(f"{name} at 0.5")._replace(value=key),
-                "first": cells.number(points[0].get(key)),
-                "second": cells.number(points[1].get(key)),
-                "difference": cells.words(""),
+                "first": cells.interval(drawn_shares.interval(first, ours_drawn)),
+                "second": cells.interval(drawn_shares.interval(second, theirs_drawn)),
+                "difference": cells.signed(drawn_shares.interval(difference, ours_drawn - theirs_drawn)),
             }
         )
     return Table("totals", columns, rows)

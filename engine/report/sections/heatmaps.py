@@ -36,20 +36,29 @@ def section(run: RunFiles) -> Section:
                 f"**The heat maps are of another model** than the evaluation: `{command}`.", look="warning"
             )
         )
-    note = _NOTE if run.phantom else _NOTE + _NOTE_ON_PATIENTS
-    blocks += [Paragraph(_said(found, phantom=run.phantom)), _table(found), Paragraph(note, look="note")]
+    blocks += [Paragraph(_said(found, phantom=run.phantom)), _table(found), _note(found, phantom=run.phantom)]
     if found.get("gallery"):
-        blocks.append(_gallery(run.path / "heatmaps", found["gallery"]))
+        blocks.append(_gallery(run.path / "heatmaps", found))
     return Section("heatmaps", title, blocks)
 
 
 _NOTE = (
-    "Pointing: the share of boxes in which the map’s highest point lies; by chance: a point thrown at "
-    "random, which is the boxes’ mean share of the picture. IoU: overlap of the box with the box around "
-    "the map’s highest values; beside it the share of boxes that reach an overlap. A heat map shows what "
-    "moved the answer, not that the model understood it."
+    "All shares are of pictures with the finding, whatever the number of boxes in each. Pointing: the map’s "
+    "highest point lies in one of the boxes; by chance: a point thrown at random, which hits as often as the "
+    "boxes’ mean share of the picture. IoU: overlap of the box that fits best with the box around the "
+    "map’s values above {level:.0f} % of its maximum; beside it the share of pictures that reach an overlap. "
+    "In a total a picture counts once for each of its findings. Intervals are 95 % over patients; one from 0 "
+    "to 0 says only that none of these few hit. A heat map shows what moved the answer, not that the model "
+    "understood it."
 )
+_FEW = " † fewer than 30 patients: the number is uncertain."
 _NOTE_ON_PATIENTS = " The boxes are few, drawn by one team, and of images chosen for it."
+
+
+def _note(found: dict[str, Any], *, phantom: bool) -> Paragraph:
+    said = _NOTE.format(level=100 * found["level"]) + ("" if phantom else _NOTE_ON_PATIENTS)
+    few = any(values["few"] for values in found["findings"].values())
+    return Paragraph(said + _FEW * few, look="note")
 
 
 def _said(found: dict[str, Any], *, phantom: bool) -> str:
@@ -83,17 +92,25 @@ def _table(found: dict[str, Any]) -> Table:
         Column("by_chance", "By chance"),
         Column("iou", "Mean IoU"),
         *(Column(f"iou_at_{key}", f"IoU ≥ {key}") for key in shown),
+        Column("pairs", "Pictures"),
         Column("boxes", "Boxes"),
         Column("patients", "Patients"),
     ]
-    rows = [_row(cells.finding(name), values, shown) for name, values in found["findings"].items()]
-    total = _row(cells.words("Total")._replace(value="total"), found["total"], shown)
-    return Table("boxes", columns, rows, [total], look="stacked")
+    rows = [
+        _row(cells.finding(name, few=values["few"]), values, shown)
+        for name, values in found["findings"].items()
+    ]
+    foot = [_row(cells.words("Total")._replace(value="total"), found["total"], shown)]
+    splits = found["splits"] if len(found["splits"]) > 1 else {}
+    for split, values in splits.items():
+        foot.append(_row(cells.words(f"of {split}")._replace(value=split), values, shown))
+    return Table("boxes", columns, rows, foot, look="stacked")
 
 
 def _row(name: Any, values: dict[str, Any], shown: list[str]) -> dict[str, Any]:
     return {
         "finding": name,
+        "pairs": cells.count(values["pairs"]),
         "boxes": cells.count(values["boxes"]),
         "patients": cells.count(values["patients"]),
         "pointing": cells.interval(values["pointing"]),
@@ -104,32 +121,41 @@ def _row(name: Any, values: dict[str, Any], shown: list[str]) -> dict[str, Any]:
     }
 
 
-def _gallery(folder: Path, entries: list[dict[str, Any]]) -> Gallery:
-    pictures = [_picture(folder, entry) for entry in entries[:PICTURES]]
+def _gallery(folder: Path, found: dict[str, Any]) -> Gallery:
+    entries = found["gallery"]
+    pictures = [_picture(folder, entry, found["panels"]) for entry in entries[:PICTURES]]
     rest = len(entries) - len(pictures)
-    return Gallery(
-        "gallery",
-        pictures,
-        "The picture with the boxes, and the finding’s heat map over it; of each finding the best, the "
-        "median and the worst by IoU. Hit: the map’s highest point lies in a box."
-        + (f" {rest:,} more stand in `heatmaps/gallery`." if rest > 0 else ""),
-        look="maps",
-    )
+    said = [
+        "Left the picture with the drawn boxes (blue), then the finding’s heat map over it: + its maximum, "
+        f"dashed the region above {100 * found['level']:.0f} % of that. Each map has a scale of its own, "
+        "from 0 (clear) to its maximum (light), so colours don’t compare between pictures. Of each finding "
+        "the best, the median and the worst by IoU. Hit: the map’s highest point lies in a box. "
+        "Probabilities are the model’s own, before any temperature."
+    ]
+    if found["asked"]["cbam"]:
+        said.append("Last CBAM’s spatial attention, the same for all findings, from 0 to 1.")
+    if rest > 0:
+        said.append(f"{rest:,} more stand in `heatmaps/gallery`.")
+    return Gallery("gallery", pictures, " ".join(said), look="maps")
 
 
-def _picture(folder: Path, entry: dict[str, Any]) -> Picture:
+def _picture(folder: Path, entry: dict[str, Any], panels: list[int]) -> Picture:
     path = folder / entry["file"]
     picture = cv2.imread(str(path)) if path.is_file() else None
     if picture is None:
         what = "not a picture" if path.is_file() else "missing"
         raise RunError(f"{path}: {what}, but heatmaps.json names it; make it again with `engine heatmaps`")
+    # The words beside them would be too small to read, and stand below in the page's own type.
+    left, top, width, height = panels
+    picture = picture[top : top + height, left : left + width]
     longest = max(picture.shape[:2])
     if longest > _LONGEST_PX:
         scale = _LONGEST_PX / longest
         picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    verdict = ("hit" if entry["hit"] else "missed") if entry["region"] else "no map: missed"
     said = (
-        f"probability {cells.number(entry.get('probability'), 2).text}, IoU "
-        f"{cells.number(entry.get('iou'), 2).text}, {'hit' if entry.get('hit') else 'missed'}"
+        f"probability {cells.number(entry['probability'], 2).text}, IoU "
+        f"{cells.number(entry['iou'], 2).text}, {verdict}"
     )
-    title = in_words(entry["finding"]) + (f", {entry['choice']}" if entry.get("choice") else "")
-    return Picture(template.picture_source(picture), title, (str(entry["image_id"]), said))
+    title = f"{in_words(entry['finding'])}, {entry['choice']}"
+    return Picture(template.picture_source(picture), title, (f"{entry['image_id']}, {entry['split']}", said))

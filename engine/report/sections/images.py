@@ -30,7 +30,7 @@ def section(run: RunFiles) -> Section | None:
     shown = [_picture(record, predictions, rows.get(record.image_id)) for record in records]
     caption = (
         "Chosen to show many findings, not at random. Bold: the findings of the table. Below: the model’s "
-        "strongest calls with their probabilities, coloured where the table agrees."
+        "highest probabilities, before any temperature, coloured where the table agrees."
     )
     return Section("images", title, [Gallery("images", shown, caption)])
 

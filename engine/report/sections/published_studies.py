@@ -34,7 +34,7 @@ _NOTE = (
     "The official test images are harder than a random share of patients: findings are about 1.7 times as "
     "frequent there, and patients have about nine images instead of three. Even two random splits share few "
     "images, and most published numbers come without intervals: a difference within this run’s interval "
-    "says nothing."
+    f"says nothing. {cells.FEW_NOTE}"
 )
 # The conversion leaves out a few unreadable images.
 _NEARLY_ALL = 0.99
@@ -73,9 +73,7 @@ def _said(studies: list[Study], kind: str) -> str:
     )
 
 
-def _table(
-    run: RunFiles, shown: Evaluation, findings: list[str], studies: list[Study], kind: str
-) -> Table:
+def _table(run: RunFiles, shown: Evaluation, findings: list[str], studies: list[Study], kind: str) -> Table:
     metrics = shown.metrics
     columns = [
         Column("finding", "Finding", "text"),

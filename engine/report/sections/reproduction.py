@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from engine.report import cells
 from engine.report.document import Block, Code, Column, Facts, Paragraph, Section, Table
 from engine.report.run_files import RunFiles
+from records.labels import FINDINGS
 
 
-def section(run: RunFiles) -> Section:
-    """Build the section."""
-    blocks: list[Block] = [Code("commands", _commands(run)), Facts("origin", _origin(run))]
+def section(run: RunFiles, compared: Sequence[RunFiles] = ()) -> Section:
+    """Build the section; `compared` are the runs that were set side by side."""
+    blocks: list[Block] = [Code("commands", _commands(run, compared)), Facts("origin", _origin(run))]
     if run.test_reads:
         blocks += [_reads(run), Paragraph(_said(run), look="note")]
     else:
@@ -17,15 +21,25 @@ def section(run: RunFiles) -> Section:
     return Section("reproduce", "How to reproduce", blocks)
 
 
-def _commands(run: RunFiles) -> list[str]:
+def _commands(run: RunFiles, compared: Sequence[RunFiles]) -> list[str]:
     commands = [str(training.known.get("command", "")) for training in run.trainings]
     if run.ensemble:
         commands.append(str(run.known.get("command", "")))
     commands = [command for command in dict.fromkeys(commands) if command] or ["not recorded"]
     commands.append(run.make("evaluate"))
     if run.heatmaps:
-        commands.append(run.make("heatmaps", "--boxes BBox_List_2017.csv"))
-    return [*commands, run.make("report")]
+        commands.append(run.make("heatmaps", "--boxes BBox_List_2017.csv", *_heatmap_flags(run.heatmaps)))
+    pair = [run, *compared][-2:] if compared else []
+    flags = ["--compare", *(str(files.path) for files in pair)] if pair else []
+    return [*commands, run.make("report", *flags)]
+
+
+def _heatmap_flags(found: dict[str, Any]) -> list[str]:
+    asked = found["asked"]
+    flags = [f"--{name}" for name in ("attention", "cbam") if asked[name]]
+    if len(asked["findings"]) < len(FINDINGS):
+        flags += ["--findings", *asked["findings"]]
+    return [*flags, f"--images {asked['images']}", f"--draws {asked['draws']}"]
 
 
 def _origin(run: RunFiles) -> list[tuple[str, str]]:
@@ -68,9 +82,9 @@ def _reads(run: RunFiles) -> Table:
 
 def _said(run: RunFiles) -> str:
     if len(run.test_models) == 1:
-        return (
-            "Every reading of the test split, by evaluation and heat maps alike; all by one model, after "
-            "all choices were frozen."
+        frozen = all(read["frozen_sha256"] for read in run.test_reads)
+        return "Every reading of the test split, by evaluation and heat maps alike; all by one model, " + (
+            "after all choices were frozen." if frozen else "for which nothing was chosen on validation."
         )
     return "Every reading of the test split; only the first model is free of what the split may have taught."
 

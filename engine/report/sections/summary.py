@@ -70,6 +70,8 @@ def warnings(run: RunFiles) -> list[str]:
             "**Not the test split.** Epochs, thresholds and weights were chosen on these images, so the "
             "numbers flatter the model."
         )
+    if stale := _judged_otherwise(run):
+        said.append(stale)
     if len(run.test_models) > 1:
         said.append(
             f"**{len(run.test_models)} models of this run directory have read the test split.** What was "
@@ -77,6 +79,23 @@ def warnings(run: RunFiles) -> list[str]:
             "reproduce”."
         )
     return said
+
+
+def _judged_otherwise(run: RunFiles) -> str:
+    """Say where the numbers are not of the model that the run directory holds, or of several models."""
+    judged = {found.metrics["model_sha256"] for found in run.evaluations.values()}
+    again = run.make("evaluate")
+    if len(judged) > 1:
+        return (
+            "**Validation and test were judged with different models**, so thresholds and temperatures "
+            f"may not be the test model’s: `{again}`."
+        )
+    if run.shown and run.model_sha256 and run.model_sha256 not in judged:
+        return (
+            "**The evaluation is of another model than the run directory holds now**, which was trained on "
+            f"or made anew since: `{again}`."
+        )
+    return ""
 
 
 def lead(run: RunFiles) -> str:
@@ -100,7 +119,7 @@ def section(run: RunFiles) -> Section:
     if gain:
         blocks += _gain(gain)
     if run.ensemble:
-        blocks += [_members(run), _how_combined(run.ensemble)]
+        blocks += [_members(run), _how_combined(run.ensemble, clean=len(run.test_models) <= 1)]
     if soup := run.known.get("soup"):
         blocks.append(Paragraph(_soup(soup)))
     return Section("summary", "Summary", blocks)
@@ -214,12 +233,12 @@ def _weight(weight: Any) -> Any:
     return cells.number(weight)
 
 
-def _how_combined(ensemble: dict[str, Any]) -> Paragraph:
+def _how_combined(ensemble: dict[str, Any], *, clean: bool) -> Paragraph:
     reason = ensemble.get("guard", {}).get("reason")
     said = [
         f"Combined by the weighted mean of {ensemble['rule']}; weights: {ensemble['chosen_by']}"
         + (f" ({reason})" if reason else "")
-        + ". Nothing of it was chosen on test."
+        + (". Nothing of it was chosen on test." if clean else ".")
     ]
     if ensemble.get("tta"):
         said.append(f"Each image was seen in {len(ensemble['tta']['views'])} views.")

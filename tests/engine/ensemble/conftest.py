@@ -60,3 +60,18 @@ def make_run(tmp_path: Path, data_set: Manifest) -> MakeRun:
         return directory.path
 
     return make
+
+
+@pytest.fixture
+def runs(make_run: MakeRun) -> list[str]:
+    """Three members: one has a smaller side, one another loss."""
+    return [
+        str(make_run("plain", 1)),
+        str(make_run("small", 2, side_px=16)),
+        str(make_run("bce", 3, "loss={name: bce}")),
+    ]
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "ensemble"

@@ -8,38 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ensemble_making import DRAWS, make_ensemble, refused
 
 from engine.ensemble import ensemble, views
 from engine.ensemble.combine import combine
 from engine.evaluation import predictions
 from engine.evaluation.predictor import Predictor, open_run
 from engine.training.run_directory import RunDirectory
-from records.errors import ConfigError, CxrError, RunError
+from records.errors import ConfigError, RunError
 from records.labels import FINDINGS
 from records.manifest import Manifest
 
-DRAWS = 40
 MakeRun = Callable[..., Path]
-
-
-@pytest.fixture
-def runs(make_run: MakeRun) -> list[str]:
-    """Three members: one has a smaller side, one another loss."""
-    return [
-        str(make_run("plain", 1)),
-        str(make_run("small", 2, side_px=16)),
-        str(make_run("bce", 3, "loss={name: bce}")),
-    ]
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "ensemble"
-
-
-def _make(run_dirs: list[str], output: Path, **settings: object) -> dict:
-    assert ensemble.run(run_dirs, str(output), draws=DRAWS, **settings) == 0
-    return json.loads((output / "ensemble.json").read_bytes())
 
 
 def _remove_test_split(data_set: Manifest) -> None:
@@ -50,7 +30,7 @@ def _remove_test_split(data_set: Manifest) -> None:
 def test_an_ensemble_is_a_run_directory_that_stands_alone(
     runs: list[str], output: Path, data_set: Manifest
 ) -> None:
-    values = _make(runs, output)
+    values = make_ensemble(runs, output)
     for run in runs:
         shutil.rmtree(run)
     assert RunDirectory(str(output)).read()["kind"] == "ensemble"
@@ -63,7 +43,7 @@ def test_an_ensemble_is_a_run_directory_that_stands_alone(
 
 
 def test_the_note_says_what_was_chosen_among_what(runs: list[str], output: Path) -> None:
-    values = _make(runs, output)
+    values = make_ensemble(runs, output)
     assert values["schema"] == 1
     assert [member["name"] for member in values["members"]] == ["plain", "small", "bce"]
     assert [member["image_side_px"] for member in values["members"]] == [32, 16, 32]
@@ -79,7 +59,7 @@ def test_the_note_says_what_was_chosen_among_what(runs: list[str], output: Path)
 
 def test_the_test_split_is_never_opened(runs: list[str], output: Path, data_set: Manifest) -> None:
     _remove_test_split(data_set)
-    _make(runs, output)
+    make_ensemble(runs, output)
     assert ensemble.run([runs[0], runs[2]], str(output.with_name("soup")), soup=True, draws=DRAWS) == 0
 
 
@@ -88,14 +68,14 @@ def test_members_are_left_as_they_are(runs: list[str], output: Path) -> None:
         return {str(f): f.read_bytes() for run in runs for f in Path(run).rglob("*") if f.is_file()}
 
     before = files()
-    _make(runs, output)
+    make_ensemble(runs, output)
     assert files() == before
 
 
 def test_a_table_and_the_gains_are_printed(
     runs: list[str], output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _make(runs, output)
+    make_ensemble(runs, output)
     printed = capsys.readouterr().out
     for part in ("30 images of 15 patients", "small", "16 px", "gain over the best member", "mean member"):
         assert part in printed
@@ -105,50 +85,14 @@ def test_a_table_and_the_gains_are_printed(
 def test_the_same_again_is_recognised_and_shown(
     runs: list[str], output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _make(runs, output)
+    make_ensemble(runs, output)
     first = capsys.readouterr().out
     made = (output / "run.json").stat().st_mtime_ns
-    _make(runs, output)
+    make_ensemble(runs, output)
     again = capsys.readouterr()
     assert "nothing to do" in again.err
     assert again.out == first
     assert (output / "run.json").stat().st_mtime_ns == made
-
-
-def test_another_ensemble_is_replaced_only_if_asked_to_and_its_test_reads_are_kept(
-    runs: list[str], output: Path
-) -> None:
-    _make(runs, output)
-    reads = output / "evaluation" / "test_reads.json"
-    reads.parent.mkdir()
-    reads.write_text("[]")
-    with pytest.raises(RunError, match=r"holds another ensemble .*other rule.*--overwrite"):
-        ensemble.run(runs, str(output), rule="logits", draws=DRAWS)
-    assert _make(runs, output, rule="logits", overwrite=True)["rule"] == "logits"
-    assert reads.read_text() == "[]"
-    assert sorted(p.name for p in output.parent.iterdir()) == ["data", "ensemble", "runs"]
-
-
-def test_nothing_is_left_where_it_fails(runs: list[str], output: Path) -> None:
-    (Path(runs[1]) / "best.keras").write_bytes(b"damaged")
-    with pytest.raises(RunError, match="can't be loaded as a model"):
-        ensemble.run(runs, str(output), draws=DRAWS)
-    assert not output.exists()
-    assert sorted(p.name for p in output.parent.iterdir()) == ["data", "runs"]
-
-
-def test_an_ensemble_whose_replacement_was_killed_half_way_comes_back(
-    runs: list[str], output: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _make(runs, output)
-    output.rename(output.with_name(".ensemble.replaced"))
-    _make(runs, output)
-    assert "nothing to do" in capsys.readouterr().err
-
-
-def test_two_processes_do_not_make_the_same(runs: list[str], output: Path) -> None:
-    with RunDirectory(str(output.with_name(".ensemble.making"))).locked():
-        assert "another process is making it" in _refused(runs, output)
 
 
 def test_findings_without_an_auroc_are_named(
@@ -160,7 +104,7 @@ def test_findings_without_an_auroc_are_named(
 ) -> None:
     one_image = write_data_set(tmp_path / "one", sizes={"train": (5,), "validation": (1,), "test": (2,)})
     runs = [str(make_run(name, seed, of=one_image)) for seed, name in enumerate(("one", "two"))]
-    assert _make(runs, output)["chosen_by"] == "equal"
+    assert make_ensemble(runs, output)["chosen_by"] == "equal"
     assert f"not in the macro, for {', '.join(FINDINGS)}\n" in capsys.readouterr().out
 
 
@@ -177,11 +121,11 @@ def test_what_evaluation_left_is_taken_if_it_is_of_this_model(
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(Predictor, "predict_split", counted)
-    first = _make(runs, output)
+    first = make_ensemble(runs, output)
     assert predicted == []
     note = Path(runs[0]) / "evaluation" / "validation" / "metrics.json"
     note.write_text(note.read_text().replace('"model_sha256": "', '"model_sha256": "0'))
-    assert _make(runs, output.with_name("second")) == first
+    assert make_ensemble(runs, output.with_name("second")) == first
     assert predicted == [1]
 
 
@@ -200,7 +144,7 @@ def _leave_evaluation(run: Path, data_set: Manifest) -> None:
 
 
 def test_views_are_averaged_by_the_rule_and_noted(runs: list[str], output: Path, data_set: Manifest) -> None:
-    values = _make(runs[:2], output, tta="rotate", rule="logits", weights="equal")
+    values = make_ensemble(runs[:2], output, tta="rotate", rule="logits", weights="equal")
     assert values["tta"] == {"name": "rotate", "views": [list(view) for view in views.VIEWS["rotate"]]}
     images = np.random.default_rng(2).integers(0, 256, (4, 32, 32, 1), np.uint8)
     plain = [open_run(run) for run in runs[:2]]
@@ -209,7 +153,7 @@ def test_views_are_averaged_by_the_rule_and_noted(runs: list[str], output: Path,
 
 
 def test_the_validation_predictions_of_each_member_are_kept(runs: list[str], output: Path) -> None:
-    _make(runs, output)
+    make_ensemble(runs, output)
     kept = [predictions.read(output / "members" / name / "validation.csv") for name in ("plain", "bce")]
     assert len(kept[0]) == 30
     assert (kept[0].logits != kept[1].logits).any()
@@ -219,7 +163,11 @@ def test_members_of_one_folder_name_get_distinct_names(
     make_run: MakeRun, tmp_path: Path, output: Path
 ) -> None:
     runs = [str(make_run(f"{parent}/model", seed)) for seed, parent in enumerate("abc")]
-    assert [member["name"] for member in _make(runs, output)["members"]] == ["model", "model-2", "model-3"]
+    assert [member["name"] for member in make_ensemble(runs, output)["members"]] == [
+        "model",
+        "model-2",
+        "model-3",
+    ]
 
 
 def test_a_soup_is_a_run_of_one_model(
@@ -250,7 +198,7 @@ def test_one_class_only_gives_equal_weights_and_says_so(
     runs: list[str], output: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _change_validation(monkeypatch, labels=np.zeros((30, len(FINDINGS)), np.uint8))
-    values = _make(runs, output)
+    values = make_ensemble(runs, output)
     assert values["weights"] == pytest.approx([1 / 3] * 3)
     assert values["validation"]["macro_auroc"] == {"value": None, "low": None, "high": None}
     printed = capsys.readouterr().out
@@ -262,7 +210,7 @@ def test_one_patient_gives_equal_weights_and_says_so(
     runs: list[str], output: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _change_validation(monkeypatch, patient_ids=np.ones(30, np.int64))
-    values = _make(runs, output)
+    values = make_ensemble(runs, output)
     assert values["chosen_by"] == "equal"
     assert values["validation"]["gain_over_best"]["low"] is None
     assert "of one patient" in capsys.readouterr().out
@@ -291,13 +239,6 @@ def _change_validation(
     monkeypatch.setattr(Predictor, "predict_split", changed)
 
 
-def _refused(run_dirs: list[str], output: Path, **settings: object) -> str:
-    with pytest.raises(CxrError) as caught:
-        ensemble.run(run_dirs, str(output), **settings)
-    assert "\n" not in str(caught.value)
-    return f"{type(caught.value).__name__}: {caught.value}"
-
-
 def test_what_makes_no_ensemble_is_refused_in_one_line(
     runs: list[str], output: Path, make_run: MakeRun, write_data_set: Callable, tmp_path: Path
 ) -> None:
@@ -306,16 +247,16 @@ def test_what_makes_no_ensemble_is_refused_in_one_line(
     copy = shutil.copytree(runs[0], tmp_path / "runs" / "copy")
     empty = make_run("empty", 5)
     (empty / "best.keras").unlink()
-    assert "two or more" in _refused(runs[:1], output)
-    assert "given twice" in _refused([runs[0], f"{runs[0]}/."], output)
-    assert "its model is that of" in _refused([runs[0], str(copy)], output)
-    assert "another data set" in _refused([runs[0], elsewhere], output)
-    assert "no model" in _refused([runs[0], str(empty)], output)
-    assert "no run here" in _refused([runs[0], str(tmp_path / "nothing")], output)
-    assert "not the data set of these runs" in _refused(runs, output, data=other.location)
-    assert "say where with --data" in _refused(runs, output, data=str(tmp_path / "gone.json"))
-    assert "lies in the member" in _refused(runs, Path(runs[0]) / "ensemble")
-    assert "lies in the member" in _refused(runs, Path(runs[0]))
+    assert "two or more" in refused(runs[:1], output)
+    assert "given twice" in refused([runs[0], f"{runs[0]}/."], output)
+    assert "its model is that of" in refused([runs[0], str(copy)], output)
+    assert "another data set" in refused([runs[0], elsewhere], output)
+    assert "no model" in refused([runs[0], str(empty)], output)
+    assert "no run here" in refused([runs[0], str(tmp_path / "nothing")], output)
+    assert "not the data set of these runs" in refused(runs, output, data=other.location)
+    assert "say where with --data" in refused(runs, output, data=str(tmp_path / "gone.json"))
+    assert "lies in the member" in refused(runs, Path(runs[0]) / "ensemble")
+    assert "lies in the member" in refused(runs, Path(runs[0]))
     assert not output.exists()
 
 
@@ -327,7 +268,7 @@ def test_settings_that_mean_nothing_are_refused_in_one_line(runs: list[str], out
         {"draws": 0},
         {"soup": True, "tta": "shift"},
     ):
-        assert _refused(runs, output, **settings).startswith(ConfigError.__name__)
+        assert refused(runs, output, **settings).startswith(ConfigError.__name__)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(
@@ -335,21 +276,21 @@ def test_a_folder_that_holds_something_else_is_left_alone(
 ) -> None:
     output.mkdir()
     (output / "thesis.txt").write_text("mine")
-    assert "no ensemble but other files, such as thesis.txt" in _refused(runs, output, overwrite=True)
+    assert "no ensemble but other files, such as thesis.txt" in refused(runs, output, overwrite=True)
     assert (output / "thesis.txt").read_text() == "mine"
     training = make_run("training", 9)
-    assert "holds a training run" in _refused(runs, training, overwrite=True)
+    assert "holds a training run" in refused(runs, training, overwrite=True)
 
 
 def test_an_ensemble_is_no_member(runs: list[str], output: Path) -> None:
-    _make(runs[:2], output)
-    assert "an ensemble; name its members" in _refused([runs[2], str(output)], output.with_name("more"))
+    make_ensemble(runs[:2], output)
+    assert "an ensemble; name its members" in refused([runs[2], str(output)], output.with_name("more"))
 
 
 def test_a_member_that_is_not_finished_is_noted(
     runs: list[str], output: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _make([runs[0], str(make_run("half", 6, state="interrupted"))], output)
+    make_ensemble([runs[0], str(make_run("half", 6, state="interrupted"))], output)
     assert "half: interrupted after 0 of" in capsys.readouterr().err
 
 
@@ -358,4 +299,4 @@ def test_a_data_set_without_validation_is_refused(
 ) -> None:
     bare = write_data_set(tmp_path / "bare", sizes={"train": (5,), "validation": (), "test": (2,)})
     runs = [str(make_run(name, seed, of=bare)) for seed, name in enumerate(("one", "two"))]
-    assert "the validation split is empty" in _refused(runs, output)
+    assert "the validation split is empty" in refused(runs, output)

@@ -95,6 +95,9 @@ def test_all_that_decides_on_an_ensembles_predictions_is_in_its_identity(tmp_pat
         ({"members": [{"name": "one"}]}, "no `sha256`"),
         ({"members": None}, "not the note of an ensemble"),
         ({"tta": {"views": [[0, 0]]}}, "not the note of an ensemble"),
+        ({"tta": {"views": []}}, "no views, or one that isn't of numbers"),
+        ({"tta": {"views": [[0, float("nan"), 0]]}}, "no views, or one that isn't of numbers"),
+        ({"members": [{"name": "one", "sha256": "0"}] * 2}, "two members of one name"),
     ],
 )
 def test_a_damaged_note_of_an_ensemble_is_one_line(tmp_path: Path, data_set, changes, reason) -> None:
@@ -147,7 +150,7 @@ def test_an_ensemble_is_judged_like_any_run_and_its_gain_is_printed(tmp_path: Pa
     frozen = json.loads((directory.path / "evaluation" / "frozen.json").read_bytes())
     assert metrics["gain"]["over_best"]["member"] == frozen["best_member"]
     assert list(metrics["gain"]["members"]) == ["one", "two"]
-    assert f"over {frozen['best_member']}, its best member on validation" in printed
+    assert f"over {frozen['best_member']}, its best member there" in printed
     assert "over the mean of its 2 members" in printed
     whole = predictions.read(folder / "predictions.csv")
     members = [predictions.read(folder / "members" / f"{name}.csv") for name in ("one", "two")]

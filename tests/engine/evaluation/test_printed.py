@@ -20,8 +20,8 @@ def metrics() -> dict:
     return NAMED | summary.summarise(known, {}, chosen, draws=40)
 
 
-def _lines(metrics: dict, **changes) -> list[str]:
-    screen = Console(file=io.StringIO(), width=printed.WIDTH, markup=False, highlight=False)
+def _lines(metrics: dict, *, width: int = printed.WIDTH, **changes) -> list[str]:
+    screen = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
     printed.print_metrics(metrics, screen, **changes)
     return [line.rstrip() for line in screen.file.getvalue().splitlines()]
 
@@ -53,7 +53,7 @@ def test_shares_found_are_shown_per_finding_and_in_total(metrics: dict) -> None:
     lines = _lines(metrics)
     half, youden, _ = metrics["operating_points"]
     found = youden["findings"]["Mass"]
-    shown = f"{found['recall']:.2%} / {found['specificity']:.2%} [{found['threshold']:.3f}]"
+    shown = f"{found['recall']:.2%} / {found['specificity']:.2%} [{found['threshold']:.2f}]"
     assert shown in _row(lines, "Mass", 1)
     total = half["total"]
     assert f"{total['recall']:.2%} / {total['specificity']:.2%}" in _row(lines, "in total")
@@ -65,8 +65,19 @@ def test_the_seven_metrics_stand_beside_those_of_calling_nothing_present(metrics
     assert hamming[2] == f"{metrics['operating_points'][0]['total']['hamming_loss']:.3f}"
     assert hamming[-1] == f"{metrics['all_negative_baseline']['hamming_loss']:.3f}"
     assert _row(lines, "PPV").endswith("not defined")
-    shown = metrics["macro_auroc"]["value"]
-    assert f"{shown:.3f}" in _row(lines, "macro, 13 of 14")
+    shown = f"{metrics['macro_auroc']['value']:.3f}"
+    assert shown in _row(lines, "macro, 13 of 14")
+    assert _row(lines, "multi-label AUC").split()[2:] == [shown, shown, shown, "0.500"]
+    first = next(number for number, line in enumerate(lines) if line.startswith(" all findings together"))
+    assert [line.split()[0] for line in lines[first + 2 : first + 9]] == [
+        "recall",
+        "specificity",
+        "multi-label",
+        "PPV",
+        "NPV",
+        "F1",
+        "Hamming",
+    ]
 
 
 def test_it_fits_into_100_columns_and_each_group_is_a_row(metrics: dict) -> None:
@@ -75,6 +86,35 @@ def test_it_fits_into_100_columns_and_each_group_is_a_row(metrics: dict) -> None
     for group in metrics["subgroups"]:
         size = f"{group['images']} / {group['patients']}"
         assert any(group["group"] in line and size in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_on_a_narrower_screen_columns_are_shown_in_turn_and_nothing_is_cut(metrics: dict, width: int) -> None:
+    wide, narrow = _lines(metrics), _lines(metrics, width=width)
+    assert max(map(len, narrow)) <= width
+    assert not any("…" in line for line in narrow)
+    shown = " ".join(narrow)
+    for line in wide:
+        # Cells are two spaces apart or more.
+        for cell in (part.strip() for part in line.split("  ") if line.startswith(" ")):
+            assert cell in shown or set(cell) == {"─"}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.5, "0.50"),
+        (0.26449, "0.26"),
+        (0.0478, "0.048"),
+        (0.00031, "0.00031"),
+        (0.0000213, "2.1e-05"),
+        (0.99962, "0.99962"),
+        (0.0, "0.0e+00"),
+        (1.0, "1.00"),
+    ],
+)
+def test_a_threshold_has_two_digits_that_say_something(value: float, shown: str) -> None:
+    assert printed.threshold(value) == shown
 
 
 def test_briefly_only_the_ranking_and_the_calibration_are_shown(metrics: dict) -> None:

@@ -25,6 +25,7 @@ from sklearn.metrics import (
 from engine.evaluation import frozen, predictions, subgroups, summary
 from engine.evaluation.frozen import Frozen
 from engine.evaluation.predictions import Predictions
+from engine.metrics import bootstrap
 from records.errors import RunError
 from records.labels import FINDINGS
 
@@ -99,6 +100,14 @@ def test_the_counts_at_each_point_are_scikit_learns_of_the_file(judged: dict, ta
         matrix = confusion_matrix(labels[:, column], scores[:, column] >= mass["threshold"])
         assert [mass[cell] for cell in ("tn", "fp", "fn", "tp")] == matrix.ravel().tolist()
         assert mass["specificity"] == pytest.approx(matrix[0, 0] / matrix[0].sum())
+
+
+def test_the_seventh_metric_is_the_mean_of_the_findings_auroc_at_every_point(judged: dict) -> None:
+    totals = [point["total"] for point in judged["operating_points"]]
+    assert {total["multi_label_auc"] for total in totals} == {judged["macro_auroc"]["value"]}
+    assert judged["all_negative_baseline"]["multi_label_auc"] == 0.5
+    seven = {"recall", "specificity", "multi_label_auc", "ppv", "npv", "f1", "hamming_loss"}
+    assert all(seven <= total.keys() for total in (*totals, judged["all_negative_baseline"]))
 
 
 def test_a_finding_without_a_threshold_is_left_out_of_a_points_totals(judged: dict) -> None:
@@ -226,6 +235,10 @@ def test_an_ensembles_gain_is_over_the_best_member_of_validation_and_over_the_me
     assert gain["over_mean"]["low"] < gain["over_mean"]["value"] < gain["over_mean"]["high"]
     assert gain["members"]["worse"]["macro_auroc"]["value"] == pytest.approx(worse)
     assert gain["findings"]["Hernia"]["value"] is None
+    paired = bootstrap.paired_macro_gain(
+        known.labels, known.logits, noisy[1], known.patient_ids, draws=DRAWS, seed=summary.SEED
+    )
+    assert list(gain["over_best"]["macro_auroc"].values()) == pytest.approx(list(paired), abs=1e-12)
 
 
 def test_a_best_member_of_validation_stays_the_best_where_another_one_does_better(known: Predictions) -> None:
@@ -248,6 +261,11 @@ def test_other_choices_are_noticed(known: Predictions) -> None:
     assert summary.is_of(metrics, chosen)
     assert not summary.is_of(metrics, _chosen(make_predictions(seed=11)))
     assert not summary.is_of(metrics, None)
+    members = {"one": known.logits, "other": -known.logits}
+    chosen = _chosen(known, members)
+    metrics = summary.summarise(known, members, chosen, draws=DRAWS)
+    assert summary.is_of(metrics, chosen)
+    assert not summary.is_of(metrics, dataclasses.replace(chosen, best_member="other"))
 
 
 @pytest.mark.parametrize(

@@ -186,23 +186,32 @@ def test_no_images_at_all_define_nothing() -> None:
     assert np.isnan(bootstrap.mean_interval([math.nan], [1], draws=DRAWS)).all()
 
 
-def test_draws_that_do_not_define_a_finding_are_left_out_unless_they_are_the_more() -> None:
-    # A draw of n patients misses a given one in about 37 of 100, and all the others in n^-n.
-    labels, scores = np.zeros((40, 2)), np.arange(40)[:, None] * [1, 1]
-    labels[20, 0] = 1
-    found = bootstrap.ranking_intervals(labels, scores, np.arange(40), draws=400)
-    assert found.auroc[0].value == 20 / 39
-    assert found.auroc[0].low < 20 / 39 < found.auroc[0].high
-    # Of two patients half of the draws have both; none of the seeds tried gives exactly half of them.
-    few = [
-        bootstrap.ranking_intervals(labels[19:21], scores[19:21], [1, 2], draws=401, seed=seed).auroc[0]
-        for seed in range(8)
-    ]
-    drawn = [bootstrap.PatientDraws([1, 2], 401, seed).counts(0, 401) for seed in range(8)]
-    shares = [(counts == 1).all(axis=0).mean() for counts in drawn]
-    assert min(shares) < 0.5 < max(shares)
-    assert [math.isnan(interval.low) for interval in few] == [share < 0.5 for share in shares]
-    assert {interval.value for interval in few} == {1.0}
+def test_draws_that_do_not_define_a_finding_are_left_out() -> None:
+    # A draw of n patients misses two given ones in about 14 of 100.
+    labels, scores = np.zeros((40, 1)), np.arange(40)[:, None]
+    labels[[10, 20]] = 1
+    found = bootstrap.ranking_intervals(labels, scores, np.arange(40), draws=400).auroc[0]
+    assert found.value == (10 + 19) / (2 * 38)
+    drawn = bootstrap.PatientDraws(np.arange(40), 400).counts(0, 400)
+    missing = (drawn[[10, 20]] == 0).all(axis=0)
+    assert 0.08 < missing.mean() < 0.2
+    rows = [np.repeat(np.arange(40), counts) for counts in drawn.T[~missing]]
+    values = [metrics.auroc(labels[row], scores[row])[0] for row in rows]
+    np.testing.assert_allclose(found[1:], np.percentile(values, (2.5, 97.5)), atol=1e-12)
+
+
+@pytest.mark.parametrize("lone", [0, 1])
+def test_a_finding_whose_positives_or_negatives_are_of_one_patient_has_no_interval(lone: int) -> None:
+    patients = np.repeat(np.arange(20), 3)
+    labels = np.tile(np.arange(60) % 2, (2, 1)).T
+    labels[:, 1] = 1 - lone
+    labels[patients == 7, 1] = lone
+    scores = np.random.default_rng(2).normal(size=labels.shape)
+    found = bootstrap.ranking_intervals(labels, scores, patients, draws=DRAWS)
+    gains = bootstrap.paired_gains(labels, scores, -scores, patients, draws=DRAWS)
+    for of_findings in (found.auroc, found.auprc, gains):
+        assert np.isnan(of_findings).tolist() == [[False] * 3, [False, True, True]]
+    assert not np.isnan([*found.macro_auroc, *found.micro_auroc]).any()
 
 
 def test_a_mean_is_drawn_by_patient() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from engine import cli
+from engine import cli, flags
 from engine.config import pipeline as settings
+from engine.ensemble import combine, views, weights
 from engine.pipeline import pipeline
 from engine.pipeline.stages import judged_run, stages_of
 from records.errors import ConfigError
@@ -101,6 +102,22 @@ def test_a_mistake_in_the_last_members_config_is_found_before_anything_is_begun(
     with pytest.raises(ConfigError, match=r"guide: --set train.epoch=3: .*did you mean `train.epochs`"):
         pipeline.run("wrong.yaml")
     assert [path.name for path in tmp_path.iterdir()] == ["wrong.yaml"]
+
+
+def test_boxes_that_are_missing_are_found_before_anything_is_begun(tmp_path, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    overrides = ["data.make=[]", f"heatmaps.boxes={tmp_path}/none.csv", f"output.folder={tmp_path}/out"]
+    with pytest.raises(ConfigError, match=r"heatmaps.boxes is .*none.csv, which isn't there"):
+        pipeline.run(str(CONFIGS / "pipeline.yaml"), overrides)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_choices_of_the_config_and_of_the_flags_are_those_that_the_ensemble_knows():
+    (commands_of,) = (action for action in flags.parser()._actions if action.choices)
+    taken = {action.dest: action.choices for action in commands_of.choices["ensemble"]._actions}
+    assert settings.RULES == taken["rule"] == combine.RULES
+    assert settings.WEIGHTS == taken["weights"] == weights.METHODS
+    assert settings.VIEWS == taken["tta"] == tuple(views.VIEWS)
 
 
 def test_a_command_that_fails_ends_the_pipeline_with_its_exit_code(tmp_path, monkeypatch, capfd):

@@ -17,7 +17,7 @@ from fabricated import (
     write_run,
 )
 
-from engine.report import page
+from engine.report import page, published
 from records.example import Record
 from records.manifest import Manifest
 
@@ -81,7 +81,7 @@ def run_report(judged_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Re
 def full_report(
     tmp_path_factory: pytest.TempPathFactory, real_data_set: Manifest, records: Records
 ) -> Report:
-    """The report of an ensemble on patients, with all that there can be."""
+    """The report of an ensemble on patients, with all that there can be, as if the data set were whole."""
     folder = tmp_path_factory.mktemp("full")
     run_dir = write_ensemble(folder / "ensemble", real_data_set, records)
     random = np.random.default_rng(0)
@@ -91,4 +91,6 @@ def full_report(
     ]
     write_heatmaps(run_dir, real_data_set, pictures)
     other = write_run(folder / "plain", real_data_set, records, loss="bce", skill=1.0)
-    return Report(run_dir, *page.write(run_dir, compare=other))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(published, "ALL_IMAGES", sum(split.images for split in real_data_set.splits.values()))
+        return Report(run_dir, *page.write(run_dir, compare=other))

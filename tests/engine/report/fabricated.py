@@ -18,6 +18,7 @@ import numpy as np
 
 from engine.evaluation import frozen, predictions, reads, summary
 from engine.evaluation.predictions import Predictions
+from engine.heatmaps import scores
 from engine.metrics import bootstrap
 from engine.metrics.intervals import as_json
 from records import example, index, manifest, storage, tfrecord
@@ -175,12 +176,12 @@ def write_evaluation(
             validation = data_set.splits["validation"] if "validation" in made else None
             frozen_path = evaluation / frozen.FILE_NAME
             sha256 = hashlib.sha256(frozen_path.read_bytes()).hexdigest() if chosen else None
-            reads.append(
-                evaluation / reads.FILE_NAME,
-                model_sha256=MODEL_SHA256,
-                manifest_sha256=data_set.sha256,
-                frozen_sha256=sha256,
-            )
+            entry = {
+                "model_sha256": MODEL_SHA256,
+                "manifest_sha256": data_set.sha256,
+                "frozen_sha256": sha256,
+            }
+            reads.append(evaluation / reads.FILE_NAME, entry)
         sha256 = predictions.write(evaluation / split / predictions.FILE_NAME, parsed)
         metrics = {
             "schema": summary.SCHEMA,
@@ -208,9 +209,12 @@ def write_heatmaps(
             {
                 "file": name,
                 "image_id": image_id,
+                "split": "test",
                 "finding": finding,
+                "choice": "only",
                 "probability": float(random.random()),
                 "boxes": [[4, 4, 8, 8]],
+                "region": [4.0, 4.0, 8.0, 6.0],
                 "iou": float(overlaps[number]),
                 "hit": bool(hits[number]),
             }
@@ -220,10 +224,19 @@ def write_heatmaps(
         finding: _judged_boxes(overlaps[named == finding], hits[named == finding])
         for finding in dict.fromkeys(named)
     }
+    side_px = pictures[0][2].shape[0]
     found = {
-        "schema": 1,
+        "schema": scores.SCHEMA,
         "model_sha256": MODEL_SHA256,
         "manifest_sha256": data_set.sha256,
+        "asked": {
+            "findings": list(FINDINGS),
+            "attention": False,
+            "cbam": False,
+            "images": 24,
+            "draws": DRAWS,
+        },
+        "level": 0.5,
         "layer": "relu",
         "method": "grad-cam",
         "attention": False,
@@ -233,7 +246,9 @@ def write_heatmaps(
         "left_out": {"the image is not in the data set": 984 - len(pictures)},
         "findings": {str(name): values for name, values in by_finding.items()},
         "total": _judged_boxes(overlaps, hits),
+        "splits": {"test": _judged_boxes(overlaps, hits)},
         "gallery": gallery,
+        "panels": [0, 4, side_px, side_px - 8],
     }
     _write_json(folder / "heatmaps" / "heatmaps.json", found)
 
@@ -301,7 +316,10 @@ def _judged_boxes(overlaps: np.ndarray, hits: np.ndarray) -> dict[str, Any]:
         return as_json(bootstrap.mean_interval(values.astype(np.float64), patients, draws=DRAWS))
 
     return {
-        "boxes": len(overlaps),
+        "boxes": 2 * len(overlaps),
+        "pairs": len(overlaps),
+        "few": len(overlaps) < 30,
+        "no_map": 0,
         "images": len(overlaps),
         "patients": len(overlaps),
         "pointing": mean(hits),

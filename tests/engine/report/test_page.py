@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import base64
 import html
+import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from conftest import Report
-from fabricated import HOSTILE_ID, made_predictions, write_evaluation, write_run
+from fabricated import HOSTILE_ID, SIDE_PX, made_predictions, write_evaluation, write_run
 from page_reader import read
+from PIL import Image
 
 from engine.report import page
+from engine.report.contact_sheet import in_words
 from engine.report.sections import images
 from records.errors import RunError, UsageError
 from records.labels import FINDINGS
@@ -130,7 +135,11 @@ def test_two_losses_are_compared_by_shares_and_by_a_paired_difference(full_repor
     assert macro["difference"]["low"] <= macro["difference"]["value"] <= macro["difference"]["high"]
     assert macro["difference"]["value"] == pytest.approx(macro["first"]["value"] - macro["second"]["value"])
     other = json.loads((full_report.run_dir.parent / "plain/evaluation/test/metrics.json").read_text())
-    assert recall["second"] == other["operating_points"][0]["total"]["recall"]
+    assert recall["second"]["value"] == other["operating_points"][0]["total"]["recall"]
+    assert recall["difference"]["low"] <= recall["difference"]["value"] <= recall["difference"]["high"]
+    assert recall["difference"]["value"] == pytest.approx(
+        recall["first"]["value"] - recall["second"]["value"]
+    )
     assert [row["finding"] for row in section["by_finding"]] == list(FINDINGS)
 
 
@@ -151,6 +160,62 @@ def test_the_gallery_stands_in_the_page(full_report: Report) -> None:
     sources = [value for tag, _, value in found.addresses if tag == "img"]
     assert len(sources) == 4 + images.PICTURES
     assert "the map’s highest point lies in a box" in found.text
+
+
+def test_what_else_than_the_loss_differs_is_said(
+    tmp_path: Path, full_report: Report, real_data_set: Manifest, records: dict
+) -> None:
+    assert "Not both are of one training" in read(full_report.html).text
+    assert "ensemble, 2 models" in read(full_report.html).text
+    weighted = write_run(tmp_path / "weighted", real_data_set, records, loss="weighted_bce")
+    plain = write_run(tmp_path / "plain", real_data_set, records, loss="bce")
+    text = read(page.write(weighted, compare=plain)[0]).text
+    assert "Their configs differ in the loss alone; both began with the same weights." in text
+    config = plain / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 1", "seed: 2"))
+    assert "Their configs also differ in train.seed" in read(page.write(weighted, compare=plain)[0]).text
+    config.unlink()
+    assert "A config is missing" in read(page.write(weighted, compare=plain)[0]).text
+
+
+def test_the_commands_make_this_very_report(run_dir: Path, full_report: Report, data_set: Manifest) -> None:
+    commands = json.loads(full_report.json.read_text())["sections"]["reproduce"]["commands"]
+    own, plain = full_report.run_dir, full_report.run_dir.parent / "plain"
+    assert commands[-1] == f"engine report --run-dir {own} --compare {own} {plain}"
+    assert f"heatmaps --run-dir {own} --boxes BBox_List_2017.csv --images 24 --draws" in commands[-2]
+    _move(run_dir, "/nowhere/manifest.json")
+    written = page.write(run_dir, data=data_set.location)
+    commands = json.loads(written[2].read_text())["sections"]["reproduce"]["commands"]
+    assert commands[-1] == f"engine report --run-dir {run_dir} --data {data_set.location}"
+
+
+def test_shares_of_heat_maps_stand_beside_the_pictures_that_they_are_of(full_report: Report) -> None:
+    rows = json.loads(full_report.json.read_text())["sections"]["heatmaps"]["boxes"]
+    assert [(row["finding"], row["pairs"], row["boxes"]) for row in rows] == [
+        *(("Mass", 2, 4), ("Effusion", 1, 2), ("Nodule", 1, 2), ("total", 4, 8))
+    ]
+    (cells,) = read(full_report.html).tables["heatmaps"]
+    assert all(row[0].endswith("†") for row in cells[:3])
+    assert "All shares are of pictures with the finding" in read(full_report.html).text
+
+
+def test_heat_maps_of_training_pictures_stand_apart(tmp_path: Path, full_report: Report) -> None:
+    run_dir = Path(shutil.copytree(full_report.run_dir, tmp_path / "run"))
+    path = run_dir / "heatmaps/heatmaps.json"
+    found = json.loads(path.read_text())
+    found["splits"]["train"] = found["findings"]["Mass"]
+    path.write_text(json.dumps(found))
+    written = page.write(run_dir)
+    rows = json.loads(written[2].read_text())["sections"]["heatmaps"]["boxes"]
+    assert [row["finding"] for row in rows[-3:]] == ["total", "test", "train"]
+    assert "4 boxes are of training pictures" in read(written[0]).text
+
+
+def test_the_gallery_leaves_out_words_that_are_too_small(full_report: Report) -> None:
+    source = full_report.html.read_text(encoding="utf-8")
+    shown = re.findall(r'data:image/jpeg;base64,([^"]+)" alt="(?:Mass|Nodule|Effusion), only', source)
+    sizes = {Image.open(io.BytesIO(base64.b64decode(data))).size for data in shown}
+    assert sizes == {(SIDE_PX, SIDE_PX - 8)}
 
 
 def test_a_part_that_is_not_there_names_the_command_that_makes_it(run_report: Report) -> None:
@@ -183,9 +248,7 @@ def test_a_run_that_recorded_little_still_has_a_page(run_dir: Path, data_set: Ma
 
 
 def test_a_data_set_that_moved_is_one_line_until_it_is_named(run_dir: Path, data_set: Manifest) -> None:
-    run = json.loads((run_dir / "run.json").read_text())
-    run["manifest"]["location"] = "/nowhere/manifest.json"
-    (run_dir / "run.json").write_text(json.dumps(run))
+    _move(run_dir, "/nowhere/manifest.json")
     section = json.loads(page.write(run_dir)[2].read_text())["sections"]["data"]
     assert "/nowhere/manifest.json: no manifest" in section["missing"][0]
     section = json.loads(page.write(run_dir, data=data_set.location)[2].read_text())["sections"]["data"]
@@ -202,6 +265,7 @@ def test_a_data_set_that_moved_is_one_line_until_it_is_named(run_dir: Path, data
         ("history.csv", "epoch,loss\n1\n", "more or fewer cells"),
         ("ensemble.json", "{", "not JSON"),
         ("heatmaps/heatmaps.json", "[]", "expected a dictionary"),
+        ("heatmaps/heatmaps.json", '{"schema": 1}', "make it again with `engine heatmaps`"),
         ("evaluation/test/metrics.json", "{", "damaged"),
         ("evaluation/test/metrics.json", '{"schema": 1}', "evaluate again"),
         ("evaluation/test/predictions.csv", None, "make them with `engine evaluate`"),
@@ -263,7 +327,10 @@ def test_without_validation_only_half_is_an_operating_point(
     written = page.write(run_dir)
     sections = json.loads(written[2].read_text())["sections"]
     assert set(sections["operating"]["totals"][0]) == {"metric", "meaning", "0.5", "all_negative"}
-    assert "No temperature was fitted" in read(written[0]).text
+    text = read(written[0]).text
+    assert "No temperature was fitted" in text
+    assert "there is no validation split to choose them on" in text
+    assert "for which nothing was chosen on validation" in text
 
 
 def test_an_unfinished_run_and_another_split_than_test_carry_a_warning(
@@ -276,6 +343,26 @@ def test_an_unfinished_run_and_another_split_than_test_carry_a_warning(
     assert "This run did not finish." in text
     assert "Not the test split." in text
     assert "The test split has not been read" in text
+    assert "were chosen on these very images" in text
+    assert "frozen before test was read" not in text
+
+
+def test_a_judgement_of_another_model_than_the_runs_is_told_of(run_dir: Path) -> None:
+    assert "of another model" not in read(page.write(run_dir)[0]).text
+    (run_dir / "best.keras").write_bytes(b"trained on since")
+    text = read(page.write(run_dir)[0]).text
+    assert "The evaluation is of another model than the run directory holds now" in text
+    path = run_dir / "evaluation/validation/metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_sha256": "99" * 32}))
+    assert "Validation and test were judged with different models" in read(page.write(run_dir)[0]).text
+
+
+def test_findings_without_a_threshold_are_named_beside_the_totals_that_lack_them(run_report: Report) -> None:
+    metrics = json.loads((run_report.run_dir / "evaluation/test/metrics.json").read_text())
+    youden = metrics["operating_points"][1]["findings"]
+    without = sorted(in_words(name) for name in FINDINGS if youden[name]["threshold"] is None)
+    assert "Hernia" in without
+    assert f"{', '.join(without)}: no threshold could be chosen" in read(run_report.html).text
 
 
 def test_a_second_model_that_read_test_is_told_of(run_dir: Path, data_set: Manifest) -> None:
@@ -357,6 +444,13 @@ def test_one_patient_gives_a_page_without_intervals(
     assert not found.faults
 
 
+def _move(run_dir: Path, location: str) -> None:
+    """Let a run say that its data set lies elsewhere."""
+    run = json.loads((run_dir / "run.json").read_text())
+    run["manifest"]["location"] = location
+    (run_dir / "run.json").write_text(json.dumps(run))
+
+
 def _is_table(value: object) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "lines" not in value[0]
 
@@ -374,8 +468,9 @@ def _written(value: object) -> list[str]:
             for name in ("value", "low", "high")
             if value[name] is not None
         ]
-        both = [f"{v[0]} [{v[1]}, {v[2]}]" for v in (text, signed) if len(v) == 3]
-        return [*both, text[0], signed[0]]
+        percent = [f"{100 * value[name]:.1f}" for name in ("value", "low", "high") if value[name] is not None]
+        both = [f"{v[0]} [{v[1]}, {v[2]}]" for v in (text, signed, percent) if len(v) == 3]
+        return [*both, text[0], signed[0], percent[0]]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return [str(value), str(value)[:12]]
     digits = [f"{value:.{digits}f}" for digits in (1, 2, 3, 4)]

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Report
+from fabricated import make_data_set, write_run
 from page_reader import read
 
-from engine.report import published
+from engine.report import page, published
 from records.labels import FINDINGS
+from records.manifest import Manifest
 
 # Means and deviations as published in Fisher's table, not computed from its columns.
 PUBLISHED = {
@@ -104,6 +107,36 @@ def test_phantoms_carry_a_banner_and_patients_their_citation_and_limits(
     banner = "Phantom data: drawn, not patients."
     assert banner in drawn
     assert banner not in patients
-    for said in ("ChestX-ray8", "mined from the text", "Chest drains give pneumothorax away."):
+    assert "ChestX-ray8" in patients
+    assert "ChestX-ray8" not in drawn
+    # What limits a report on patients is stated in every report.
+    for said in ("mined from the text", "Chest drains give pneumothorax away.", "no medical device"):
         assert said in patients
-        assert said not in drawn
+        assert said in drawn
+
+
+def test_a_part_of_the_data_set_is_compared_with_nothing(
+    tmp_path: Path, records: dict, real_data_set: Manifest
+) -> None:
+    used = sum(split.images for split in real_data_set.splits.values())
+    text = _all_grey(page.write(write_run(tmp_path / "part", real_data_set, records)))
+    assert f"Only {used} of the 112,120 images of the data set were used" in text
+    official = make_data_set(tmp_path / "data", records, phantom=False, strategy="official")
+    text = _all_grey(page.write(write_run(tmp_path / "official", official, records)))
+    assert "Only 30 of the 25,596 images of the official test list were used" in text
+
+
+def test_validation_images_are_compared_with_nothing(
+    tmp_path: Path, records: dict, real_data_set: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "ALL_IMAGES", 1)
+    run_dir = write_run(tmp_path / "run", real_data_set, records, splits=("validation",))
+    assert "These are validation images" in _all_grey(page.write(run_dir))
+
+
+def _all_grey(written: list[Path]) -> str:
+    """Check that every published number is grey; return the page's text."""
+    source = written[0].read_text(encoding="utf-8")
+    section = source[source.index('id="published"') : source.index('id="losses"')]
+    assert section.count('class="grey"') == 15 * 5 + 10
+    return read(written[0]).text
