@@ -16,7 +16,7 @@ WRITERS_READY := $(patsubst %,$(PEERS)/%/.ready,torch_writers img2dataset tfds)
 READERS_READY := $(patsubst %,$(PEERS)/%/.ready,torch_writers input_readers)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check serve screenshots bench bench-evaluate bench-serve bench-step bench-input bench-input-storage bench-convert rehearsal real-images clean-demo prism flink-job-server tfio-environment
+.PHONY: help setup demo test check serve screenshots bench bench-evaluate bench-serve bench-step bench-input bench-input-storage bench-convert rehearsal real-images clean-demo prism flink-job-server tfio-environment fuzz licences audit-dependencies
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -90,6 +90,17 @@ check: $(VENV)/.ready-test ## lint, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+fuzz: $(VENV)/.ready-test ## fuzz the readers of foreign bytes, 10 min
+	@$(BIN)/python tests/fuzz/run.py --seconds 600
+
+licences: $(VENV)/.ready-test ## list the licences of all that is needed
+	@$(BIN)/python tests/security/licences.py
+
+audit-dependencies: $(VENV)/.ready-test ## hold the installed versions against known vulnerabilities (needs pypi.org)
+	@mkdir -p build && $(BIN)/pip freeze --exclude-editable > build/installed.txt
+	@$(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet pip-audit
+	@build/audit/bin/pip-audit --strict --no-deps --disable-pip -r build/installed.txt
 
 bench: $(VENV)/.ready-run ## images/s of the training input beside plain TFRecordDataset and PNGs decoded in the loop
 	@$(BIN)/engine benchmark input --data $(DEMO)/shards/manifest.json --seconds 10

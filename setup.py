@@ -70,6 +70,7 @@ setup(
         "serve": [*ENGINE, *SERVE],
         "gpu": ["tensorflow[and-cuda]>=2.18", *ENGINE],
         "test": TEST,
+        "fuzz": ["atheris>=3.0; python_version >= '3.11'"],
         "dev": [*ENGINE, *SERVE, *BEAM, *GCP, *GCS, *TEST, *DEV],
     },
     entry_points={"console_scripts": ["engine=engine.cli:console"]},

@@ -23,8 +23,13 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     os.environ["AWS_CONFIG_FILE"] = os.devnull
-    # A busy machine is no fault of the code under test.
-    hypothesis.settings.register_profile("without_deadline", deadline=None)
+    # A busy machine is no fault of the code under test; CI tries the same examples each time.
+    hypothesis.settings.register_profile(
+        "without_deadline",
+        deadline=None,
+        derandomize="CI" in os.environ,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
     hypothesis.settings.load_profile("without_deadline")
 
 

@@ -10,8 +10,9 @@ import yaml
 from engine import config
 from records.errors import ConfigError
 
-# A comparison of losses has sections of its own.
-CONFIGS = sorted(set(Path("configs").rglob("*.yaml")) - {Path("configs/losses.yaml")})
+# A comparison of losses and a pipeline have sections of their own.
+OTHERS = {Path("configs/losses.yaml"), *Path("configs").glob("pipeline*.yaml")}
+CONFIGS = sorted(set(Path("configs").rglob("*.yaml")) - OTHERS)
 
 
 def _written(tmp_path: Path, change) -> str:
