@@ -6,7 +6,6 @@ The test split is never opened. What is asked for again is recognised by the mem
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +20,9 @@ from engine.ensemble.members import Member
 from engine.evaluation import gain, models, predictions
 from engine.evaluation.predictions import Predictions
 from engine.input.cache import CacheSettings, default_folder
-from engine.metrics.bootstrap import paired_macro_gain, ranking_intervals
+from engine.metrics.bootstrap import check_draws, paired_macro_gain, ranking_intervals
 from engine.training.run_directory import CHECKPOINT_NAME, CONFIG_NAME, RUN_NAME
-from records import storage
+from records import json_text, storage
 from records.errors import ConfigError, RunError
 from records.manifest import Manifest
 
@@ -191,7 +190,7 @@ def _request(
 
 
 def _stored(place: Path, *, soup: bool) -> dict[str, Any]:
-    values = json.loads((place / (RUN_NAME if soup else models.ENSEMBLE_NAME)).read_bytes())
+    values = json_text.parse((place / (RUN_NAME if soup else models.ENSEMBLE_NAME)).read_bytes())
     return values["soup"] if soup else values
 
 
@@ -200,7 +199,6 @@ def _check(rule: str, weights: str, tta: str, draws: int, *, soup: bool) -> None
         if value not in known:
             raise ConfigError(f"{flag} is `{value}`; expected one of {', '.join(known)}")
     views.named(tta)
-    if draws < 1:
-        raise ConfigError(f"--draws is {draws}; expected at least 1")
+    check_draws(draws)
     if soup and tta != views.NONE:
         raise ConfigError(f"--tta {tta} is an ensemble's; a soup is one model of its own")

@@ -123,7 +123,7 @@ def write_note(folder: Path, data_set: Manifest, request: dict[str, Any], **more
     values = {
         "state": run_directory.FINISHED,
         "kind": request["kind"],
-        "command": " ".join(sys.argv),
+        "command": run_directory.command(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "manifest": {
             "location": run_directory.absolute(data_set.location),

@@ -7,7 +7,6 @@ never the test split, and nothing is written into a member's folder. M = members
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from engine.evaluation.predictions import FILE_NAME, Predictions, read
 from engine.input.cache import CacheSettings, default_folder
 from engine.training import run_directory
 from engine.training.run_directory import RunDirectory
-from records import manifest
+from records import json_text, manifest
 from records.errors import ConfigError, CxrError, RunError
 from records.manifest import Manifest
 
@@ -168,7 +167,7 @@ def _kept(member: Member) -> Predictions | None:
     """What `engine evaluate` has left, if it is of this very model and data set."""
     folder = RunDirectory(str(member.run_dir)).evaluation_path(SPLIT)
     try:
-        told: Any = json.loads((folder / "metrics.json").read_bytes())
+        told: Any = json_text.parse((folder / "metrics.json").read_bytes())
         expected = {
             "model_sha256": member.sha256,
             "manifest_sha256": member.manifest["sha256"],

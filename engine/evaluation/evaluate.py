@@ -7,11 +7,14 @@ from typing import Any
 
 from engine.evaluation import judgement, lock, models, printed
 from engine.evaluation.judgement import TEST, VALIDATION, Judgement
-from engine.metrics.bootstrap import DRAWS
+from engine.metrics import bootstrap
 from engine.training import run_directory
 from engine.training.run_directory import RunDirectory
 from records import manifest
 from records.errors import CxrError, RunError, UsageError
+
+# Another model may come of such a run, and test is to be read by one only.
+_CAN_GO_ON = (run_directory.UNFINISHED, run_directory.INTERRUPTED)
 
 
 def run(
@@ -19,15 +22,15 @@ def run(
     *,
     split: str | None = None,
     data: str | None = None,
-    draws: int = DRAWS,
+    draws: int = bootstrap.DRAWS,
     reread_test: bool = False,
 ) -> int:
     """Judge what a run directory holds, a single model or an ensemble.
 
     Args:
         run_dir: folder of the run.
-        split: `validation` or `test`; None: both. Test needs what is chosen on validation, so validation is
-            judged before it in either case.
+        split: `validation` or `test`; None: both, but validation alone of a run that can go on. Test needs
+            what is chosen on validation, so validation is judged before it in either case.
         data: location of the manifest, where it isn't where the run found it.
         draws: of patients, for intervals.
         reread_test: let another model than the one that has read test before read it.
@@ -41,12 +44,18 @@ def run(
     """
     if split not in (None, VALIDATION, TEST):
         raise UsageError(f"split is `{split}`; expected {VALIDATION} or {TEST}")
-    if draws < 1:
-        raise UsageError(f"{draws} draws; expected at least 1")
+    bootstrap.check_draws(draws)
     directory = RunDirectory(run_dir)
     known = directory.read()
     if known["state"] != run_directory.FINISHED:
         print(f"note: {run_dir}: {run_directory.summary(directory)}", file=sys.stderr)
+    if split is None and known["state"] in _CAN_GO_ON:
+        print(
+            f"note: {run_dir}: test isn't read before the run is finished: go on with `engine train --resume "
+            "auto`; `--split test` reads it all the same",
+            file=sys.stderr,
+        )
+        split = VALIDATION
     data_set = _data_set(known, data)
     with lock.held(directory.path):
         judged = Judgement(directory, models.find(run_dir), data_set, draws)

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from engine.evaluation import operating_points
 from engine.evaluation.predictions import Predictions
 from engine.metrics import calibration, ranking, thresholds
 from engine.training import run_directory
-from records import storage
+from records import json_text, storage
 from records.errors import RunError
 from records.labels import FINDINGS
 
@@ -40,6 +40,7 @@ class Frozen:
         frozen_at: UTC.
         git_commit: of the program that chose.
         chosen_on: the split.
+        temperature_reasons: by finding, why none could be fitted; of those that were there is none.
     """
 
     model_sha256: str
@@ -50,6 +51,7 @@ class Frozen:
     frozen_at: str
     git_commit: str | None
     chosen_on: str = "validation"
+    temperature_reasons: dict[str, str] = field(default_factory=dict)
 
 
 def choose(
@@ -70,16 +72,19 @@ def choose(
             labels, probabilities, operating_points.TARGET_SENSITIVITY
         ),
     }
-    temperatures = calibration.fit_temperatures(labels, predictions.logits)
+    temperatures = dict(zip(FINDINGS, calibration.temperatures(labels, predictions.logits), strict=True))
     macros = {name: ranking.macro(ranking.auroc(labels, logits)) for name, logits in members.items()}
     return Frozen(
         model_sha256=model_sha256,
         manifest_sha256=manifest_sha256,
         thresholds={name: _by_finding(values) for name, values in chosen.items()},
-        temperatures=dict(zip(FINDINGS, map(float, temperatures), strict=True)),
+        temperatures={finding: float(fitted.value) for finding, fitted in temperatures.items()},
         best_member=max(macros, key=lambda name: np.nan_to_num(macros[name])) if len(macros) > 1 else None,
         frozen_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         git_commit=run_directory.git_commit(),
+        temperature_reasons={
+            finding: fitted.reason for finding, fitted in temperatures.items() if fitted.reason
+        },
     )
 
 
@@ -98,7 +103,10 @@ def read(path: str | Path) -> Frozen | None:
     if not path.is_file():
         return None
     try:
-        frozen = Frozen(**json.loads(path.read_bytes()))
+        values = json_text.parse(path.read_bytes())
+        # A file of an earlier release: what couldn't be fitted is 1 there, without a reason.
+        unfitted = [finding for finding, value in values["temperatures"].items() if value == 1]
+        frozen = Frozen(**({"temperature_reasons": dict.fromkeys(unfitted, "not recorded")} | values))
         _check(frozen)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(
@@ -113,6 +121,11 @@ def _check(frozen: Frozen) -> None:
         raise ValueError("other findings than the 14")
     if not all(value > 0 for value in frozen.temperatures.values()):
         raise ValueError("a temperature that isn't above 0")
+    if not all(
+        frozen.temperatures[finding] == 1 and isinstance(reason, str)
+        for finding, reason in frozen.temperature_reasons.items()
+    ):
+        raise ValueError("a reason that is none, or beside a temperature")
     if not all(value is None or 0 <= value <= 1 for value in _values(frozen.thresholds)):
         raise ValueError("a threshold outside 0 to 1")
 

@@ -15,7 +15,9 @@ import numpy as np
 
 from engine.ensemble import combine, views
 from engine.training.run_directory import RunDirectory
+from records import json_text
 from records.errors import RunError
+from records.manifest_check import is_inside
 
 ENSEMBLE_NAME = "ensemble.json"
 MEMBERS_NAME = "members"
@@ -101,7 +103,7 @@ def hash_file(path: Path) -> str:
 def _ensemble(folder: Path) -> Models:
     path = folder / ENSEMBLE_NAME
     try:
-        known = json.loads(path.read_bytes())
+        known = json_text.parse(path.read_bytes())
         told = [(str(member["name"]), str(member["sha256"])) for member in known["members"]]
         rule, weights, tta = known["rule"], list(known["weights"]), known.get("tta")
         shown = tuple((float(y), float(x), float(turn)) for y, x, turn in (tta or _NO_TTA)["views"])
@@ -109,6 +111,9 @@ def _ensemble(folder: Path) -> Models:
             raise ValueError("no views, or one that isn't of numbers")
         if len({name for name, _ in told}) < len(told):
             raise ValueError("two members of one name")
+        for name, _ in told:
+            if "/" in name or not is_inside(name):
+                raise ValueError(f"a member `{name}`, which is no folder's name")
         # Shows now, and not after the pictures were read, that they fit together.
         combine.combine([[[0.0]]] * len(told), rule, weights)
     except (ValueError, KeyError, TypeError, AttributeError, RunError) as error:

@@ -175,7 +175,7 @@ def load_model(path: Path) -> keras.Model:
         RunError: the file is damaged or no model of this project.
     """
     try:
-        model = keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"{path}: can't be loaded as a model: {reason}; train again") from error

@@ -141,10 +141,19 @@ def _print_totals(metrics: dict[str, Any], screen: Console) -> None:
     points = metrics["operating_points"]
     names = [_POINT_NAMES.get(point["name"], point["name"]) for point in points]
     table = _table("all findings together", *names, "calling nothing present")
+    counted = [_counted(point) for point in points]
+    if len({*counted, len(metrics["findings"])}) > 1:
+        row = [f"of {count}" for count in (*counted, len(metrics["findings"]))]
+        table.add_row("findings in the counts", *row)
     for metric in operating_points.SEVEN:
         values = [*(point["total"][metric] for point in points), metrics["all_negative_baseline"][metric]]
         table.add_row(_METRIC_NAMES.get(metric, metric), *map(number, values))
     _show(table, screen)
+
+
+def _counted(point: dict[str, Any]) -> int:
+    """How many findings have a threshold at a point."""
+    return sum(values["threshold"] is not None for values in point["findings"].values())
 
 
 def _print_subgroups(metrics: dict[str, Any], screen: Console) -> None:
@@ -167,10 +176,11 @@ def _calibration(metrics: dict[str, Any]) -> list[str]:
     before, after = found["before"]["mean"], found["after"]["mean"] if found["after"] else None
     lines = [f"calibration, mean of the findings: {_calibrated(before)}"]
     if after:
-        fitted = (
-            "temperatures fitted here" if metrics["split"] == "validation" else "validation's temperatures"
-        )
-        lines.append(f"  with {fitted}: {_calibrated(after)}")
+        # Where none could be fitted it is 1.
+        fitted = sum(value != 1 for value in found["temperatures"].values())
+        here = " (these images)" if metrics["split"] == "validation" else ""
+        of = f"{fitted} of {len(found['temperatures'])} findings"
+        lines += [f"  with temperatures fitted on validation{here} for {of}:", f"    {_calibrated(after)}"]
     return lines
 
 

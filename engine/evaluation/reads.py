@@ -7,13 +7,13 @@ asked for, and the record keeps both.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from records import storage
+from engine.training import run_directory
+from records import json_text, storage
 from records.errors import RunError
 
 FILE_NAME = "test_reads.json"
@@ -30,7 +30,7 @@ def read(path: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        entries = json.loads(path.read_bytes())
+        entries = json_text.parse(path.read_bytes())
         if any(_KEYS - entry.keys() for entry in entries):
             raise ValueError("an entry without its keys")
         if not all(isinstance(entry[key], str) for entry in entries for key in ("at", "model_sha256")):
@@ -76,5 +76,5 @@ def append(path: Path, entry: Mapping[str, str | None]) -> None:
         entry: `model_sha256`, `manifest_sha256` and `frozen_sha256`, None where nothing was chosen.
     """
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    entries = [*read(path), {"at": now, **entry, "command": " ".join(sys.argv)}]
+    entries = [*read(path), {"at": now, **entry, "command": run_directory.command()}]
     storage.write_bytes(str(path), (json.dumps(entries, indent=1) + "\n").encode())

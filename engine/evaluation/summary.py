@@ -20,6 +20,7 @@ from engine.evaluation.operating_points import defined
 from engine.evaluation.predictions import Predictions
 from engine.metrics import bootstrap, calibration, prevalence_shift
 from engine.metrics.intervals import LEVEL, as_json
+from records import json_text
 from records.errors import RunError
 from records.labels import FINDINGS
 from records.manifest import Split
@@ -92,7 +93,7 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise NotJudgedError(f"{path}: no metrics; make them with `engine evaluate`")
     try:
-        metrics = json.loads(path.read_bytes())
+        metrics = json_text.parse(path.read_bytes())
         schema = metrics.get("schema", 1)
     except (ValueError, AttributeError) as error:
         raise RunError(f"{path}: damaged ({error}); remove {path.parent} and evaluate again") from error

@@ -24,10 +24,11 @@ from engine.evaluation import frozen, lock, models, reads
 from engine.heatmaps import boxed_images, gallery, scores, table
 from engine.heatmaps import boxes as geometry
 from engine.heatmaps.boxed_images import Selection
+from engine.metrics.draws import check_draws
 from engine.report import contact_sheet
 from engine.training import run_directory
 from engine.training.run_directory import RunDirectory
-from records import manifest, storage
+from records import json_text, manifest, storage
 from records.errors import CxrError, RunError, UsageError
 from records.labels import BOX_ALIASES, FINDINGS
 from records.manifest import Manifest
@@ -82,8 +83,9 @@ def run(
         CxrError: run directory, model, data set or box list are at fault.
     """
     wanted = _findings(findings)
-    if images < 0 or draws < 1:
-        raise UsageError(f"--images {images} --draws {draws}; expected at least 0 and at least 1")
+    if images < 0:
+        raise UsageError(f"--images is {images}; expected at least 0")
+    check_draws(draws)
     directory = RunDirectory(run_dir)
     listed = read_boxes(boxes)
     boxes_sha256 = hashlib.sha256(storage.read_bytes(boxes)).hexdigest()
@@ -143,7 +145,7 @@ def _readable(directory: RunDirectory, data_set: Manifest, model_sha256: str) ->
     """Return the splits whose pictures may be read: test once this model was judged on it."""
     path = directory.evaluation_path("test") / "metrics.json"
     try:
-        judged = json.loads(path.read_bytes()) if path.is_file() else {}
+        judged = json_text.parse(path.read_bytes()) if path.is_file() else {}
         is_judged = (judged.get("model_sha256"), judged.get("manifest_sha256")) == (
             model_sha256,
             data_set.sha256,
@@ -156,7 +158,7 @@ def _readable(directory: RunDirectory, data_set: Manifest, model_sha256: str) ->
 def _done(folder: Path, asked: _Asked) -> dict[str, Any] | None:
     """Return what `heatmaps.json` holds if it is of the same and all of its files stand."""
     try:
-        known = json.loads((folder / FILE_NAME).read_bytes())
+        known = json_text.parse((folder / FILE_NAME).read_bytes())
         files = [BOXES_NAME, *(entry["file"] for entry in known["gallery"])]
         is_same = known["schema"] == scores.SCHEMA and known["asked"] == asked._asdict()
     except (OSError, ValueError, KeyError, TypeError):

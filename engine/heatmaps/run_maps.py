@@ -35,11 +35,11 @@ class RunMaps:
         """
         self._predictor = predictor
         weights = predictor.models.weights or [1.0] * len(predictor.members)
-        self._weights = [np.atleast_1d(np.asarray(weight, np.float64)) for weight in weights]
+        self._weights = [float(weight) for weight in weights]
         used = [
             (member.name, predictor.loaded[member.name], weight)
             for member, weight in zip(predictor.members, self._weights, strict=True)
-            if weight.any()
+            if weight
         ]
         self._weights = [weight for *_, weight in used]
         self._cams = {name: GradCam(model, attention=attention) for name, model, _ in used}
@@ -69,8 +69,7 @@ class RunMaps:
         for (name, cam), weight in zip(self._cams.items(), self._weights, strict=True):
             found = cam.stored(images, pictures, columns)
             _check_finite(found, boxed, name)
-            of_finding = weight[columns] if len(weight) > 1 else weight
-            total += _to_one(found) * of_finding.astype(np.float32).reshape(-1, 1, 1)
+            total += _to_one(found) * np.float32(weight)
         return _to_one(total)
 
     def cbam(self, images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from engine.metrics import intervals
 from engine.metrics.drawn_ranking import DrawnRanking
-from engine.metrics.draws import DRAWS, PatientDraws
+from engine.metrics.draws import DRAWS, PatientDraws, check_draws
 from engine.metrics.intervals import Interval
 from engine.metrics.predictions import checked_labels, checked_scores
 from engine.metrics.ranking import auroc, average_precision, macro, micro_auroc, micro_average_precision
@@ -33,6 +33,7 @@ __all__ = [
     "Interval",
     "PatientDraws",
     "RankingIntervals",
+    "check_draws",
     "macro_auroc_on_draws",
     "mean_interval",
     "paired_gains",

@@ -12,12 +12,23 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import ArrayLike
 
-from records.errors import RunError
+from records.errors import RunError, UsageError
 from records.machine import usable_cores
 
 DRAWS = 1000
+LEAST_DRAWS = 100
 # More take more memory and no less time.
 BLOCK_DRAWS = 32
+
+
+def check_draws(draws: int) -> None:
+    """Refuse a command's draws where the ends of an interval would hang on one or two of them.
+
+    Raises:
+        UsageError: they are fewer than `LEAST_DRAWS`.
+    """
+    if draws < LEAST_DRAWS:
+        raise UsageError(f"--draws is {draws}; expected at least {LEAST_DRAWS}")
 
 
 class PatientDraws:

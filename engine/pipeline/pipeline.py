@@ -10,7 +10,6 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -20,8 +19,8 @@ from engine import config as configs
 from engine.config import pipeline as settings
 from engine.pipeline.stages import Stage, compared_of, judged_run, members_of, stages_of
 from engine.training import in_turn
-from records import storage
-from records.errors import ConfigError
+from records import manifest, storage
+from records.errors import ConfigError, CxrError
 
 _MODULES = {"engine": ("-m", "engine.cli"), "python": ()}
 
@@ -38,11 +37,13 @@ def run(config_path: str, overrides: Sequence[str] = (), *, dry_run: bool = Fals
         0, or the exit code of the first command that didn't end well, behind which none is begun.
 
     Raises:
-        ConfigError: the file or a member's config is at fault, or the boxes are missing; nothing was begun.
+        CxrError: the file or a member's config is at fault, or data set or boxes aren't there; nothing was
+            begun.
     """
     config = settings.load(config_path, overrides)
     _check_trainings(config)
     _check_boxes(config)
+    _check_data(config)
     stages = stages_of(config)
     if dry_run:
         for stage in stages:
@@ -73,8 +74,18 @@ def _check_trainings(config: settings.PipelineConfig) -> None:
 def _check_boxes(config: settings.PipelineConfig) -> None:
     """Find missing boxes now, and not after the trainings; `data.make` may make them."""
     boxes = config.heatmaps.boxes
-    if boxes and not config.data.make and not storage.is_remote(boxes) and not Path(boxes).is_file():
+    if boxes and not config.data.make and not storage.exists(boxes):
         raise ConfigError(f'heatmaps.boxes is {boxes}, which isn\'t there; "" makes no heat maps')
+
+
+def _check_data(config: settings.PipelineConfig) -> None:
+    """Read the data set's manifest now, which each of the commands needs; `data.make` may make it."""
+    if config.data.make:
+        return
+    try:
+        manifest.load(config.data.manifest)
+    except CxrError as error:
+        raise type(error)(f"data.manifest: {error}; data.make is empty, so nothing makes it") from error
 
 
 def _run(stage: Stage, place: str) -> int:

@@ -94,15 +94,27 @@ def load(run_dir: str | Path, model_sha256: str, name: str) -> tuple[Calls, str]
     elif found.model_sha256 != model_sha256:
         note = f"{path}: chosen for another model: raw probabilities; run `engine evaluate`"
         found = None
-    temperatures = _in_order(found.temperatures) if found else None
+    temperatures = None
+    if found:
+        note = _uncalibrated(found.temperature_reasons)
+        if len(found.temperature_reasons) < len(FINDINGS):
+            temperatures = _in_order(found.temperatures)
     if name == operating_points.HALF:
         return Calls(temperatures, name, np.full(len(FINDINGS), 0.5)), note
     if not found or name not in found.thresholds:
         nothing = np.full(len(FINDINGS), np.nan)
-        return Calls(
-            temperatures, None, nothing
-        ), note or f"{path}: no thresholds `{name}`; nothing is called"
+        missing = f"{path}: no thresholds `{name}`; nothing is called" if found else ""
+        return Calls(temperatures, None, nothing), "; ".join(filter(None, (note, missing)))
     return Calls(temperatures, name, _in_order(found.thresholds[name])), note
+
+
+def _uncalibrated(reasons: dict[str, str]) -> str:
+    """Say for which findings no temperature could be fitted; nothing where all have one."""
+    if not reasons:
+        return ""
+    which = "any finding" if len(reasons) == len(FINDINGS) else ", ".join(reasons)
+    why = ", or ".join(sorted(set(reasons.values())))
+    return f"no temperature could be fitted on validation for {which} ({why}): raw probabilities there"
 
 
 def _in_order(by_finding: dict[str, float | None] | dict[str, float]) -> np.ndarray:

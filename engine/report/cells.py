@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from engine.report.contact_sheet import in_words
 from engine.report.document import Cell
 
 UNDEFINED = "not defined"
+_MOST_DECIMALS = 6
 FEW_NOTE = "† fewer than 30 patients have the finding in this split."
 
 Interval = dict[str, float | None]
@@ -16,6 +18,14 @@ Interval = dict[str, float | None]
 def number(value: float | None, digits: int = 3) -> Cell:
     """Write a metric."""
     return _undefined() if value is None else Cell(f"{value:.{digits}f}", value)
+
+
+def threshold(value: float | None) -> Cell:
+    """Write a probability with three decimals, and a small one with two digits that say something."""
+    if value is None or not 0 < value < 0.01:
+        return number(value)
+    digits = 1 - math.floor(math.log10(value))
+    return Cell(f"{value:.{digits}f}" if digits <= _MOST_DECIMALS else f"{value:.1e}", value)
 
 
 def signed(value: Interval | None, look: str = "") -> Cell:

@@ -7,6 +7,7 @@ the network for nothing: style, plots and pictures stand in the file.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def run(
         0.
 
     Raises:
-        CxrError: there is no run, or a part is damaged, of an earlier version or of another data set.
+        CxrError: there is no run, or a part is damaged, of an earlier version, of another data
+            set or of another model.
     """
     for path in write(run_dir, data=data, compare=compare):
         print(path)
@@ -84,6 +86,8 @@ def write(
         raise UsageError(f"--compare: {len(compared)} runs; expected two, or one to compare with {run_dir}")
     found = run_files.read(run_dir, data)
     report = build(found, [run_files.read(other, data) for other in compared])
+    if found.shown is None:
+        print(f"{run_dir}: nothing was judged yet: `{found.make('evaluate')}`", file=sys.stderr)
     folder = Path(output) if output else Path(run_dir)
     written = {
         HTML_NAME: as_html(report),

@@ -1,14 +1,13 @@
 """What a run directory holds for a report: read once, checked to belong together, nothing computed.
 
 A part that isn't there is None, and the report says which command makes it. A part that is damaged, of an
-earlier version or of another data set is refused: a report on it could not be defended.
+earlier version, of another data set or of another model is refused: a report on it could not be defended.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,14 @@ from engine.evaluation import frozen, models, predictions, reads, summary
 from engine.evaluation.predictions import Predictions
 from engine.heatmaps import scores
 from engine.training.run_directory import FINISHED, RunDirectory
-from records import manifest
+from records import json_text, manifest
 from records.errors import CxrError, RunError
 from records.manifest import Manifest
+from records.manifest_check import is_inside
 
 # The split that a report is on: the first that was evaluated.
 SHOWN_SPLITS = ("test", "validation")
+_MODELS = ("best.keras", f"{models.MEMBERS_NAME}/*/best.keras")
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,11 @@ class RunFiles:
         return {read["model_sha256"] for read in self.test_reads}
 
     @property
+    def judged_sha256(self) -> str | None:
+        """Hash of the model that the report is on; None where neither a model nor an evaluation is there."""
+        return self.model_sha256 or (self.shown.metrics["model_sha256"] if self.shown else None)
+
+    @property
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return self.known.get("state") == FINISHED
@@ -121,13 +127,14 @@ def read(run_dir: str | Path, data: str | None = None) -> RunFiles:
         data: location of the manifest, where it isn't where the run found it.
 
     Raises:
-        CxrError: there is no run, `data` is no manifest, or a part is damaged or of another data set.
+        CxrError: there is no run, `data` is no manifest, or a part is damaged, of another data set or
+            of another model.
     """
     directory = RunDirectory(str(run_dir))
     known = directory.read()
     path = directory.path
     data_set, no_data_set = _data_set(known, data)
-    ensemble = _read_json(path / "ensemble.json", "ensemble")
+    ensemble = _read_json(path / models.ENSEMBLE_NAME, "ensemble")
     files = RunFiles(
         path=path,
         known=known,
@@ -143,6 +150,7 @@ def read(run_dir: str | Path, data: str | None = None) -> RunFiles:
         model_sha256=_model_sha256(path),
     )
     _check_one_data_set(files)
+    _check_one_model(files)
     return files
 
 
@@ -161,7 +169,13 @@ def _trainings(
 ) -> list[Trained]:
     if ensemble is None:
         return [_training(directory, known, directory.path.name)]
-    members = [RunDirectory(str(directory.path / "members" / m["name"])) for m in ensemble["members"]]
+    named = ensemble.get("members")
+    names = [m.get("name") if isinstance(m, dict) else None for m in named] if isinstance(named, list) else []
+    inside = [name for name in names if isinstance(name, str) and is_inside(name) and "/" not in name]
+    if not names or inside != names:
+        path = directory.path / models.ENSEMBLE_NAME
+        raise RunError(f"{path}: names no members; make it again with `engine ensemble`")
+    members = [RunDirectory(str(directory.path / models.MEMBERS_NAME / name)) for name in inside]
     return [_training(member, member.read(), member.path.name) for member in members]
 
 
@@ -209,6 +223,17 @@ def _check_one_data_set(files: RunFiles) -> None:
             )
 
 
+def _check_one_model(files: RunFiles) -> None:
+    """Refuse the numbers of another model than the run directory holds."""
+    for split, found in files.evaluations.items():
+        judged = str(found.metrics["model_sha256"])
+        if files.model_sha256 not in (None, judged):
+            raise RunError(
+                f"{files.path}: its {split} split was judged for another model ({judged[:12]}, the run's is "
+                f"{str(files.model_sha256)[:12]}); judge the present one: `{files.make('evaluate')}`"
+            )
+
+
 def _heatmaps(path: Path) -> dict[str, Any] | None:
     found = _read_json(path, "heatmaps")
     if found is not None and found.get("schema") != scores.SCHEMA:
@@ -224,6 +249,8 @@ def _model_sha256(path: Path) -> str | None:
         return models.find(path).sha256
     except RunError:
         # A run directory may have been copied without its models; what was judged is in the evaluation.
+        if any(True for pattern in _MODELS for _ in path.glob(pattern)):
+            raise
         return None
 
 
@@ -233,7 +260,7 @@ def _read_json(path: Path, command: str) -> Any:
         return None
     again = f"remove it and make it again with `engine {command}`"
     try:
-        values = json.loads(path.read_bytes())
+        values = json_text.parse(path.read_bytes())
     except ValueError as error:
         raise RunError(f"{path}: not JSON: {error}; {again}") from error
     if not isinstance(values, dict):

@@ -71,8 +71,7 @@ def judgement(run_dir: str, model_sha256: str) -> dict[str, Any] | None:
 
 def _members(models: Models) -> list[Member]:
     weights = models.weights or [1.0] * len(models.members)
-    means = np.array([np.mean(weight) for weight in weights])
-    shares = (means / means.sum()).tolist()
+    shares = (np.array(weights) / np.sum(weights)).tolist()
     return [
         Member(name=member.name, weight=share) for member, share in zip(models.members, shares, strict=True)
     ]

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from records import json_text
 from records.errors import CxrError, RunError
 
 Arrays = dict[str, np.ndarray]
@@ -166,7 +167,7 @@ def read(path: Path) -> Checkpoint:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        state = json.loads(arrays.pop(_STATE).tobytes())
+        state = json_text.parse(arrays.pop(_STATE).tobytes())
     # RuntimeError: damage that looks like encryption, or like a way of packing that zipfile doesn't know.
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise RunError(f"{path}: not a whole checkpoint ({' '.join(str(error).split())})") from error

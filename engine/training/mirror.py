@@ -7,7 +7,6 @@ elsewhere needs neither.
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ from engine.training.run_directory import (
     STEPS_NAME,
     RunDirectory,
 )
-from records import storage
+from records import json_text, storage
 from records.errors import RunError, StorageError
 
 # The model before the checkpoint that knows of it: a newer model than it says is trained again and the same.
@@ -253,6 +252,6 @@ def _note_at(location: str) -> dict[str, Any] | None:
     if not storage.exists(note):
         return None
     try:
-        return dict(json.loads(storage.read_bytes(note)))
+        return dict(json_text.parse(storage.read_bytes(note)))
     except (ValueError, TypeError) as error:
         raise RunError(f"{note}: not the note of a run; choose another checkpoint.location") from error

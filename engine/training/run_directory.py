@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from engine import config as configs
-from records import manifest, storage
-from records.errors import RunError
+from records import json_text, manifest, storage
+from records.errors import RunError, without_credentials
 
 RUN_NAME = "run.json"
 CONFIG_NAME = "config.yaml"
@@ -34,10 +35,13 @@ STEPS_NAME = "steps.csv"
 EVENTS_NAME = "tensorboard"
 LOCK_NAME = ".lock"
 REPLACED_NAME = ".replaced"
+DISCARDED_NAME = ".discarded"
 
 UNFINISHED, FINISHED, INTERRUPTED, FAILED = "unfinished", "finished", "interrupted", "failed"
 
 _KEYS = {"state", "manifest"}
+# Of `manifest`: what a data set is found and recognised by.
+_NAMING = ("location", "sha256")
 _PACKAGES = ("cxr-engine", "tensorflow", "tensorflow-cpu", "keras", "numpy")
 
 
@@ -95,12 +99,15 @@ class RunDirectory:
                 f"{self.path}: no run here ({RUN_NAME} is missing); expected a folder made by `engine train`"
             )
         try:
-            known = json.loads(path.read_bytes())
+            known = json_text.parse(path.read_bytes())
             missing = _KEYS - known.keys()
         except (ValueError, AttributeError) as error:
             raise RunError(f"{path}: not the note of a run; remove the folder and train again") from error
         if missing:
             raise RunError(f"{path}: no `{min(missing)}` in it; remove the folder and train again")
+        told = known["manifest"]
+        if not isinstance(told, dict) or not all(isinstance(told.get(key), str) for key in _NAMING):
+            raise RunError(f"{path}: `manifest` names no data set; remove the folder and train again")
         return known
 
     def update(self, **values: Any) -> None:
@@ -150,10 +157,11 @@ class RunDirectory:
             return False
 
     def entries(self) -> list[Path]:
-        """Return what stands in the folder, but for the lock and a run that is being replaced."""
+        """Return what stands in the folder, but for the lock and a run that is replaced."""
         if not self.path.is_dir():
             return []
-        return [entry for entry in self.path.iterdir() if entry.name not in {LOCK_NAME, REPLACED_NAME}]
+        others = {LOCK_NAME, REPLACED_NAME, DISCARDED_NAME}
+        return [entry for entry in self.path.iterdir() if entry.name not in others]
 
     def start(self, config: configs.Config, data: manifest.Manifest) -> None:
         """Begin a new run; an earlier one is set aside until `commit`, or put back by `roll_back`.
@@ -167,7 +175,7 @@ class RunDirectory:
         storage.write_bytes(str(self.config_path), config.to_yaml().encode())
         values = {
             "state": UNFINISHED,
-            "command": " ".join(sys.argv),
+            "command": command(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "process_id": os.getpid(),
             "epochs": config.train.epochs,
@@ -192,8 +200,29 @@ class RunDirectory:
         )
 
     def commit(self) -> None:
-        """Let go of the run that this one replaces: its model stands and training begins."""
-        shutil.rmtree(self.path / REPLACED_NAME, ignore_errors=True)
+        """Let go of the run that this one replaces, but for its record of who has read the test split."""
+        aside = self.path / REPLACED_NAME
+        if not aside.is_dir():
+            return
+        self._keep_test_reads(aside)
+        # In one step, before which `_recover` puts all of it back, and after which none.
+        self._discard()
+        aside.rename(self.path / DISCARDED_NAME)
+        self._discard()
+
+    def _keep_test_reads(self, aside: Path) -> None:
+        kept = aside / "evaluation" / "test_reads.json"
+        if kept.is_file():
+            target = self.path / "evaluation" / kept.name
+            storage.write_bytes(str(target), kept.read_bytes())
+            print(
+                f"{target}: kept, since a replaced run has read the test split; "
+                "`engine evaluate --reread-test` lets this one read it",
+                file=sys.stderr,
+            )
+
+    def _discard(self) -> None:
+        shutil.rmtree(self.path / DISCARDED_NAME, ignore_errors=True)
 
     def roll_back(self) -> None:
         """Undo `start`: remove what the new run left, put the earlier one back."""
@@ -210,6 +239,7 @@ class RunDirectory:
 
     def _recover(self) -> None:
         """Put an earlier run back that a process set aside before it was killed."""
+        self._discard()
         set_aside = (self.path / REPLACED_NAME / RUN_NAME).is_file()
         if set_aside and (self.path / RUN_NAME).is_file():
             self.roll_back()
@@ -270,6 +300,11 @@ def _json(values: dict[str, Any]) -> bytes:
     return (json.dumps(values, indent=1) + "\n").encode()
 
 
+def command() -> str:
+    """Return the command line of this process, as it can be typed again, without credentials."""
+    return without_credentials(shlex.join(["engine", *sys.argv[1:]]))
+
+
 def absolute(location: str) -> str:
     """Return where a data set lies, whatever folder a later command is called from."""
     return location if storage.is_remote(location) else str(Path(location).resolve())
@@ -278,9 +313,9 @@ def absolute(location: str) -> str:
 def git_commit() -> str | None:
     """Return this code's commit, with `-dirty` where files differ from it; None: it isn't known."""
     folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    describe = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

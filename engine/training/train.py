@@ -15,7 +15,7 @@ from engine.training.cluster import this_worker
 from engine.training.interrupts import GOES_ON_CODE, Interrupts
 from engine.training.run_directory import RunDirectory
 from records import manifest, storage
-from records.errors import ConfigError, CxrError, RunError
+from records.errors import ConfigError, CxrError, RunError, without_credentials
 
 
 def run(
@@ -157,7 +157,7 @@ def _fit(
         if not started:
             directory.roll_back()
             raise
-        text = str(error) if isinstance(error, CxrError) else repr(error)
+        text = str(error) if isinstance(error, CxrError) else without_credentials(repr(error))
         directory.update(state=run_directory.FAILED, error=text)
         raise
     directory.update(state=run_directory.FINISHED)

@@ -7,7 +7,7 @@ from typing import Any
 from engine.metrics import prevalence_shift
 from engine.report import cells, curve_plots
 from engine.report.contact_sheet import in_words
-from engine.report.document import Block, Column, Figures, Panel, Paragraph, Section, Table, missing
+from engine.report.document import Block, Cell, Column, Figures, Panel, Paragraph, Section, Table, missing
 from engine.report.run_files import RunFiles
 
 
@@ -16,7 +16,13 @@ def section(run: RunFiles) -> Section:
     if not run.shown:
         return Section("calibration", "Calibration", [missing("No evaluation yet", run.make("evaluate"))])
     calibration = run.shown.metrics["calibration"]
-    blocks: list[Block] = [_reliability(calibration), _table(calibration), _note(calibration)]
+    # Why a finding has no temperature, by finding.
+    reasons = (run.frozen or {}).get("temperature_reasons") or {}
+    blocks: list[Block] = [
+        _reliability(calibration),
+        _table(calibration, reasons),
+        _note(calibration, reasons),
+    ]
     shifts = run.shown.metrics.get("prevalence_shift")
     if shifts:
         blocks += _shifts(shifts)
@@ -45,7 +51,7 @@ def _reliability(calibration: dict[str, Any]) -> Figures:
     )
 
 
-def _table(calibration: dict[str, Any]) -> Table:
+def _table(calibration: dict[str, Any], reasons: dict[str, str]) -> Table:
     before, after = calibration["before"], calibration["after"]
     temperatures = calibration.get("temperatures") or {}
     columns = [
@@ -60,11 +66,18 @@ def _table(calibration: dict[str, Any]) -> Table:
     for name, values in before["findings"].items():
         calibrated = after["findings"][name] if after else {}
         rows.append(
-            {"finding": cells.finding(name), "temperature": cells.number(temperatures.get(name), 2)}
+            {
+                "finding": cells.finding(name),
+                "temperature": _temperature(temperatures.get(name), unfitted=name in reasons),
+            }
             | _scores(values, calibrated)
         )
     mean = {"finding": cells.words("Mean")._replace(value="mean")}
     return Table("scores", columns, rows, [mean | _scores(before["mean"], after["mean"] if after else {})])
+
+
+def _temperature(value: float | None, *, unfitted: bool) -> Cell:
+    return Cell("not fitted", None, look="undefined") if unfitted else cells.number(value, 2)
 
 
 def _scores(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -75,18 +88,29 @@ def _scores(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _note(calibration: dict[str, Any]) -> Paragraph:
+def _note(calibration: dict[str, Any], reasons: dict[str, str]) -> Paragraph:
     said = "Smaller is better for both; a Brier score near the prevalence is easily had by a rare finding. "
     if calibration["after"]:
         said += (
             "The temperature, one a finding, divides the logits; it was fitted on validation and frozen. "
-            "It leaves the ranking alone, and can’t mend what a shift of prevalence does. It is 1 also where "
-            "none can be fitted: validation has no positives or no negatives, or ranks them without a fault. "
+            "It leaves the ranking alone, and can’t mend what a shift of prevalence does. "
+            f"{_unfitted(reasons)} "
             "Both scores come without intervals: in few images chance alone gives a calibration error."
         )
     else:
         said += "No temperature was fitted: there is no validation split to fit it on."
     return Paragraph(said, look="note")
+
+
+def _unfitted(reasons: dict[str, str]) -> str:
+    """Say which findings have no temperature, and why."""
+    if not reasons:
+        return (
+            "It is 1 also where none can be fitted: validation has no positives or no negatives, or ranks "
+            "them without a fault."
+        )
+    named = "; ".join(f"{in_words(name)}: {reason}" for name, reason in reasons.items())
+    return f"Where none could be fitted the logits stay as they are: {named}."
 
 
 def _shifts(shifts: list[dict[str, Any]]) -> list[Block]:

@@ -15,7 +15,7 @@ from engine.report.contact_sheet import in_words
 from engine.report.document import Block, Column, Figures, Panel, Paragraph, Section, Table
 from engine.report.run_files import SHOWN_SPLITS, Evaluation, RunFiles
 from engine.report.sections.operating_points import METRICS, thresholds
-from records.errors import RunError
+from records.errors import RunError, UsageError
 from records.labels import FINDINGS
 
 
@@ -28,6 +28,7 @@ def section(run: RunFiles, others: Sequence[RunFiles]) -> Section:
 
     Raises:
         RunError: the two were not evaluated on the same images.
+        UsageError: the two are one run.
     """
     title = "Two losses compared"
     if not others:
@@ -35,6 +36,7 @@ def section(run: RunFiles, others: Sequence[RunFiles]) -> Section:
         said = f"No runs to compare were given: `{command}` sets two with other losses side by side."
         return Section("losses", title, [Paragraph(said, look="missing")])
     pair = (others[0], others[1]) if len(others) > 1 else (run, others[0])
+    _check_two(*pair)
     ours, theirs = _same_images(*pair)
     names = _names(*pair)
     gain = as_json(
@@ -48,6 +50,7 @@ def section(run: RunFiles, others: Sequence[RunFiles]) -> Section:
     blocks: list[Block] = [
         Paragraph(_said(names, ours, theirs, gain)),
         Paragraph(_what_else_differs(*pair), look="note"),
+        *_judged_on_validation(ours, *pair),
         _totals(names, ours, theirs, gain),
         _roc(names, ours, theirs),
         _by_finding(names, ours, theirs),
@@ -62,6 +65,23 @@ _NOTE = (
     "difference are free of that. Differences in **bold** have an interval that leaves out 0; of fourteen "
     f"findings one may do so by chance. {cells.FEW_NOTE}"
 )
+
+
+def _check_two(run: RunFiles, other: RunFiles) -> None:
+    same_model = run.model_sha256 is not None and run.model_sha256 == other.model_sha256
+    if same_model or run.path.resolve() == other.path.resolve():
+        raise UsageError(
+            f"--compare: {run.path} and {other.path} are one and the same run; name two with other losses"
+        )
+
+
+def _judged_on_validation(shown: Evaluation, *pair: RunFiles) -> list[Block]:
+    """Warn where the two are not compared on test, and say whose fault that is."""
+    if shown.split == "test":
+        return []
+    unread = " and ".join(f"`{files.path.name}`" for files in pair if "test" not in files.evaluations)
+    said = "on which epochs and thresholds were chosen: both are flattered, and not by the same amount."
+    return [Paragraph(f"**{unread} was judged on validation only**, {said}", look="warning")]
 
 
 def _same_images(run: RunFiles, other: RunFiles) -> tuple[Evaluation, Evaluation]:
@@ -93,16 +113,17 @@ def _what_else_differs(run: RunFiles, other: RunFiles) -> str:
         {f"{section}.{key}": value for section, keys in config.items() for key, value in keys.items()}
         for config in configs
     ]
-    others = sorted(
-        key
-        for key in settings[0].keys() | settings[1].keys()
-        if not key.startswith("loss.") and settings[0].get(key) != settings[1].get(key)
+    differing = sorted(
+        key for key in settings[0].keys() | settings[1].keys() if settings[0].get(key) != settings[1].get(key)
     )
+    if not differing:
+        return "Their configs are the same, the loss as well: what tells the two apart is no loss."
+    others = [key for key in differing if not key.startswith("loss.")]
     if not others:
         return "Their configs differ in the loss alone; both began with the same weights."
     return (
-        f"Their configs also differ in {', '.join(f'`{key}`' for key in others)}, so a difference need not "
-        "be the loss’s."
+        f"Their configs also differ in {', '.join(f'`{key}`' for key in others)}: what follows is not the "
+        "loss’s alone."
     )
 
 

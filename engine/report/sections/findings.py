@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from engine.report.run_files import Evaluation, RunFiles
 from records.labels import FINDINGS
 
 FEW = "†"
-SCALE = (0.4, 1.0)
+CHANCE = 0.5
 _BAND = (
     f"Shaded: pointwise 95 % of {curves.DRAWS} draws of patients; it says where the curve is at a point, "
     "not where the whole of it lies."
@@ -41,7 +42,7 @@ def _table(metrics: dict[str, Any]) -> Table:
     columns = [
         Column("finding", "Finding", "text"),
         Column("auroc", "AUROC"),
-        Column("drawn", "", "drawn", scale=SCALE),
+        Column("drawn", "", "drawn", scale=_scale(metrics)),
         Column("auprc", "AUPRC"),
         Column("prevalence", "Prevalence, %"),
         Column("positives", "Images"),
@@ -61,6 +62,15 @@ def _table(metrics: dict[str, Any]) -> Table:
     ]
     foot = [_average(metrics, kind) for kind in ("macro", "micro")]
     return Table("findings", columns, rows, foot)
+
+
+def _scale(metrics: dict[str, Any]) -> tuple[float, float]:
+    """Return the ends of the strip: from chance or below to 1, so that no interval is clipped."""
+    drawn = [values["auroc"] for values in metrics["findings"].values()]
+    drawn += [metrics["macro_auroc"], metrics["micro_auroc"]]
+    ends = [end for value in drawn for end in (value["value"], value["low"]) if end is not None]
+    lowest = math.floor(10 * min(ends, default=CHANCE)) / 10
+    return min(lowest, CHANCE), 1.0
 
 
 def _average(metrics: dict[str, Any], kind: str) -> dict[str, Any]:

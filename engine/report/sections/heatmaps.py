@@ -12,6 +12,7 @@ from engine.report.contact_sheet import in_words
 from engine.report.document import Block, Column, Gallery, Paragraph, Picture, Section, Table, missing
 from engine.report.run_files import RunFiles
 from records.errors import RunError
+from records.manifest_check import is_inside
 
 PICTURES = 24
 _LONGEST_PX = 720
@@ -29,14 +30,12 @@ def section(run: RunFiles) -> Section:
     if run.heatmaps is None:
         return Section("heatmaps", title, [missing("No heat maps yet", command)])
     found = run.heatmaps
-    blocks: list[Block] = []
-    if run.shown and found.get("model_sha256") not in (None, run.shown.metrics.get("model_sha256")):
-        blocks.append(
-            Paragraph(
-                f"**The heat maps are of another model** than the evaluation: `{command}`.", look="warning"
-            )
-        )
-    blocks += [Paragraph(_said(found, phantom=run.phantom)), _table(found), _note(found, phantom=run.phantom)]
+    if run.judged_sha256 and found.get("model_sha256") != run.judged_sha256:
+        theirs = str(found.get("model_sha256"))[:12]
+        said = f"The heat maps are of another model ({theirs}, the run’s is {run.judged_sha256[:12]})"
+        return Section("heatmaps", title, [missing(said, command)])
+    blocks: list[Block] = [Paragraph(_said(found, phantom=run.phantom)), _table(found)]
+    blocks.append(_note(found, phantom=run.phantom))
     if found.get("gallery"):
         blocks.append(_gallery(run.path / "heatmaps", found))
     return Section("heatmaps", title, blocks)
@@ -140,6 +139,11 @@ def _gallery(folder: Path, found: dict[str, Any]) -> Gallery:
 
 
 def _picture(folder: Path, entry: dict[str, Any], panels: list[int]) -> Picture:
+    if not is_inside(entry["file"]):
+        raise RunError(
+            f"{folder / 'heatmaps.json'}: names {entry['file']!r}, outside of its folder; make it again with "
+            "`engine heatmaps`"
+        )
     path = folder / entry["file"]
     picture = cv2.imread(str(path)) if path.is_file() else None
     if picture is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.evaluation.operating_points import AUC
 from engine.report import cells, drawn_shares
 from engine.report.contact_sheet import in_words
 from engine.report.document import Block, Column, Paragraph, Section, Table, missing
@@ -44,6 +45,13 @@ def point_name(point: dict[str, Any]) -> str:
     return _NAMES.get(point["name"], point["name"])
 
 
+def _heading(point: dict[str, Any]) -> str:
+    """Say which thresholds a point has, and of how many findings where not of all."""
+    known = int(np.isfinite(thresholds(point)).sum())
+    few = "" if known == len(FINDINGS) else f", {known} of {len(FINDINGS)} findings"
+    return point_name(point) + few
+
+
 def thresholds(point: dict[str, Any]) -> np.ndarray:
     """Return (F,) a point's thresholds; NaN where none could be chosen."""
     return np.array([point["findings"][finding]["threshold"] for finding in FINDINGS], np.float64)
@@ -60,7 +68,7 @@ def _drawn(shown: Evaluation) -> Drawn:
 def _totals(metrics: dict[str, Any], drawn: Drawn) -> Table:
     points = metrics["operating_points"]
     columns = [Column("metric", "Over all findings", "text"), Column("meaning", "", "text wide")]
-    columns += [Column(point["name"], point_name(point)) for point in points]
+    columns += [Column(point["name"], _heading(point)) for point in points]
     columns.append(Column("all_negative", "Finds nothing"))
     rows = []
     for key, name, meaning in METRICS:
@@ -69,10 +77,10 @@ def _totals(metrics: dict[str, Any], drawn: Drawn) -> Table:
             of_point = drawn[point["name"]][key][-1]
             row[point["name"]] = cells.interval(drawn_shares.interval(point["total"][key], of_point))
         rows.append(row | {"all_negative": cells.number(metrics["all_negative_baseline"].get(key))})
-    micro = metrics["micro_auroc"]
-    area = {"metric": cells.words("AUC")._replace(value="micro_auroc")}
-    area["meaning"] = cells.words("multi-label, all answers in one list; no threshold in it", "quiet")
-    area |= {point["name"]: cells.interval(micro) for point in points}
+    mean = metrics["macro_auroc"]
+    area = {"metric": cells.words("AUC")._replace(value=AUC)}
+    area["meaning"] = cells.words("multi-label: the mean of the findings’; no threshold in it", "quiet")
+    area |= {point["name"]: cells.interval(mean) for point in points}
     return Table("totals", columns, [*rows, area | {"all_negative": cells.number(0.5)}], look="stacked")
 
 
@@ -104,14 +112,15 @@ def _without_threshold(metrics: dict[str, Any]) -> str:
         return ""
     return (
         f" {', '.join(sorted(left_out))}: no threshold could be chosen, since validation lacks positives or "
-        "negatives; the totals at chosen thresholds are of the other findings alone."
+        "negatives; a total whose head names fewer than 14 findings is of those that have one alone. AUC, "
+        "which needs no threshold, is of all."
     )
 
 
 def _by_finding(metrics: dict[str, Any], drawn: Drawn) -> Table:
     columns = [Column("finding", "Finding", "text")]
     for point in metrics["operating_points"]:
-        name, group = point["name"], point_name(point)
+        name, group = point["name"], _heading(point)
         # What the heading says needs no column.
         if point["chosen_on"]:
             columns.append(Column(f"{name}_threshold", "Threshold", group=group))
@@ -136,7 +145,7 @@ def _shares(finding: str, points: list[dict[str, Any]], drawn: Drawn) -> dict[st
     row = {}
     for point in points:
         values = point["findings"][finding]
-        row[f"{point['name']}_threshold"] = cells.number(values["threshold"])
+        row[f"{point['name']}_threshold"] = cells.threshold(values["threshold"])
         row |= _found(point["name"], values, drawn, FINDINGS.index(finding))
     return row
 

@@ -48,16 +48,25 @@ def _why_nothing_compares(run: RunFiles, shown: Evaluation) -> str:
             f"**These are {shown.split} images**, on which epochs and thresholds were chosen, while the "
             f"studies tell of test images: {apart}"
         )
-    if run.kind_of_split == "official":
-        used, of, what = shown.metrics["images"], published.OFFICIAL_TEST_IMAGES, "the official test list"
-    elif run.data_set is None:
+    if run.data_set is None and run.kind_of_split != "official":
         return f"**The manifest wasn’t found**, so whether all images were used isn’t known: {apart}"
-    else:
-        used = sum(split.images for split in run.data_set.splits.values())
-        of, what = published.ALL_IMAGES, "the data set"
-    if used >= _NEARLY_ALL * of:
+    part = part_of_list(run)
+    return f"**Only {part} were used**: {apart}" if part else ""
+
+
+def part_of_list(run: RunFiles) -> str:
+    """Say which part of the published images a run has, such as `118 of the 25,596 images of the official
+    test list`; nothing where it has them all, or where that isn't known."""
+    if run.kind_of_split == "official" and run.shown and run.shown.split == "test":
+        used, of = run.shown.metrics["images"], published.OFFICIAL_TEST_IMAGES
+        if used < _NEARLY_ALL * of:
+            return f"{used:,} of the {of:,} images of the official test list"
+    if run.data_set is None:
         return ""
-    return f"**Only {used:,} of the {of:,} images of {what} were used**: {apart}"
+    used, of = run.data_set.records, published.ALL_IMAGES
+    if run.data_set.source.get("missing") or (run.kind_of_split != "official" and used < _NEARLY_ALL * of):
+        return f"{used:,} of the {of:,} images of the data set"
+    return ""
 
 
 def _said(studies: list[Study], kind: str) -> str:

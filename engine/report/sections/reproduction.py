@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from engine.metrics import bootstrap
 from engine.report import cells
 from engine.report.document import Block, Code, Column, Facts, Paragraph, Section, Table
 from engine.report.run_files import RunFiles
@@ -16,6 +17,8 @@ def section(run: RunFiles, compared: Sequence[RunFiles] = ()) -> Section:
     blocks: list[Block] = [Code("commands", _commands(run, compared)), Facts("origin", _origin(run))]
     if run.test_reads:
         blocks += [_reads(run), Paragraph(_said(run), look="note")]
+    elif "test" in run.evaluations:
+        blocks.append(Paragraph("How often the test split was read is not recorded.", look="note"))
     else:
         blocks.append(Paragraph("The test split has not been read by `engine evaluate`.", look="note"))
     return Section("reproduce", "How to reproduce", blocks)
@@ -25,10 +28,11 @@ def _commands(run: RunFiles, compared: Sequence[RunFiles]) -> list[str]:
     commands = [str(training.known.get("command", "")) for training in run.trainings]
     if run.ensemble:
         commands.append(str(run.known.get("command", "")))
-    commands = [command for command in dict.fromkeys(commands) if command] or ["not recorded"]
-    commands.append(run.make("evaluate"))
+    commands = [command for command in dict.fromkeys(map(_typed, commands)) if command] or ["not recorded"]
+    judged = run.shown.metrics["bootstrap"]["draws"] if run.shown else bootstrap.DRAWS
+    commands.append(run.make("evaluate", *_draws(judged)))
     if run.heatmaps:
-        commands.append(run.make("heatmaps", "--boxes BBox_List_2017.csv", *_heatmap_flags(run.heatmaps)))
+        commands.append(run.make("heatmaps", "--boxes", _boxes(run), *_heatmap_flags(run.heatmaps)))
     pair = [run, *compared][-2:] if compared else []
     flags = ["--compare", *(str(files.path) for files in pair)] if pair else []
     return [*commands, run.make("report", *flags)]
@@ -39,7 +43,29 @@ def _heatmap_flags(found: dict[str, Any]) -> list[str]:
     flags = [f"--{name}" for name in ("attention", "cbam") if asked[name]]
     if len(asked["findings"]) < len(FINDINGS):
         flags += ["--findings", *asked["findings"]]
-    return [*flags, f"--images {asked['images']}", f"--draws {asked['draws']}"]
+    return [*flags, f"--images {asked['images']}", *_draws(asked["draws"])]
+
+
+def _draws(number: int) -> list[str]:
+    return [] if number == bootstrap.DRAWS else [f"--draws {number}"]
+
+
+def _typed(command: str) -> str:
+    """Write a recorded command as it is typed; the record begins with the program's path."""
+    program, *rest = command.split(" ")
+    known = program.endswith(("engine/cli.py", "bin/engine"))
+    return " ".join(["engine", *rest]) if known else command
+
+
+def _boxes(run: RunFiles) -> str:
+    """Return the list of boxes that the heat maps were held against, as it was named."""
+    if named := (run.heatmaps or {})["asked"].get("boxes"):
+        return str(named)
+    for read in reversed(run.test_reads):
+        words = str(read["command"]).split()
+        if "--boxes" in words[:-1]:
+            return words[words.index("--boxes") + 1]
+    return "BBox_List_2017.csv"
 
 
 def _origin(run: RunFiles) -> list[tuple[str, str]]:
@@ -75,7 +101,7 @@ def _reads(run: RunFiles) -> Table:
     rows = []
     for read in run.test_reads:
         row = {key: _short(read.get(key)) for key in ("model_sha256", "manifest_sha256", "frozen_sha256")}
-        row |= {"at": cells.words(read.get("at")), "command": cells.words(read.get("command"))}
+        row |= {"at": cells.words(read.get("at")), "command": cells.words(_typed(str(read["command"])))}
         rows.append(row)
     return Table("test_reads", columns, rows, look="full")
 

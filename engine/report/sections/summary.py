@@ -7,6 +7,7 @@ from typing import Any
 from engine.report import cells, template
 from engine.report.document import Block, Column, Facts, Headline, Paragraph, Section, Table, missing
 from engine.report.run_files import Evaluation, RunFiles
+from engine.report.sections import published_studies
 
 _RANKINGS = (
     ("macro_auroc", "Macro AUROC"),
@@ -14,6 +15,9 @@ _RANKINGS = (
     ("micro_auroc", "Micro AUROC"),
     ("micro_auprc", "Micro AUPRC"),
 )
+
+# What the commands that read the test split do with it.
+_READ_FOR = {"evaluate": "judged", "heatmaps": "heat maps"}
 
 
 def headline(run: RunFiles) -> Headline | None:
@@ -47,8 +51,19 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
         rows.append((template.count(len(run.trainings)), "models together"))
     else:
         rows.append((template.count(run.known.get("parameters")), "parameters"))
-    rows.append((times(len(run.test_reads)), "the test split was read"))
+    rows.append(_readings(run))
     return rows
+
+
+def _readings(run: RunFiles) -> tuple[str, str]:
+    """Say how often the test split was read, and what for, where the record tells."""
+    if not run.test_reads and run.shown and run.shown.split == "test":
+        return "not recorded", "how often the test split was read"
+    commands = [str(read["command"]).split()[1:2] for read in run.test_reads]
+    counted = [(word, commands.count([name])) for name, word in _READ_FOR.items() if [name] in commands]
+    told = len(commands) > 1 and sum(number for _, number in counted) == len(commands)
+    purposes = ", ".join(f"{word} {times(number)}" for word, number in counted) if told else ""
+    return times(len(run.test_reads)), "the test split was read" + (f": {purposes}" if told else "")
 
 
 def warnings(run: RunFiles) -> list[str]:
@@ -70,6 +85,8 @@ def warnings(run: RunFiles) -> list[str]:
             "**Not the test split.** Epochs, thresholds and weights were chosen on these images, so the "
             "numbers flatter the model."
         )
+    if run.shown and not run.phantom and (part := published_studies.part_of_list(run)):
+        said.append(f"**{part[0].upper()}{part[1:]}.** Numbers of a part don’t compare with published ones.")
     if stale := _judged_otherwise(run):
         said.append(stale)
     if len(run.test_models) > 1:
@@ -82,18 +99,12 @@ def warnings(run: RunFiles) -> list[str]:
 
 
 def _judged_otherwise(run: RunFiles) -> str:
-    """Say where the numbers are not of the model that the run directory holds, or of several models."""
+    """Say where the numbers are of several models; only a run directory without its model gets so far."""
     judged = {found.metrics["model_sha256"] for found in run.evaluations.values()}
-    again = run.make("evaluate")
     if len(judged) > 1:
         return (
             "**Validation and test were judged with different models**, so thresholds and temperatures "
-            f"may not be the test model’s: `{again}`."
-        )
-    if run.shown and run.model_sha256 and run.model_sha256 not in judged:
-        return (
-            "**The evaluation is of another model than the run directory holds now**, which was trained on "
-            f"or made anew since: `{again}`."
+            f"may not be the test model’s: `{run.make('evaluate')}`."
         )
     return ""
 

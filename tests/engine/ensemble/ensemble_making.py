@@ -10,7 +10,7 @@ import pytest
 from engine.ensemble import ensemble
 from records.errors import CxrError
 
-DRAWS = 40
+DRAWS = 100
 
 
 def make_ensemble(run_dirs: list[str], output: Path, **settings: object) -> dict:

@@ -265,10 +265,10 @@ def test_settings_that_mean_nothing_are_refused_in_one_line(runs: list[str], out
         {"rule": "median"},
         {"weights": "best"},
         {"tta": "flip"},
-        {"draws": 0},
         {"soup": True, "tta": "shift"},
     ):
         assert refused(runs, output, **settings).startswith(ConfigError.__name__)
+    assert "--draws is 99; expected at least 100" in refused(runs, output, draws=99)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(

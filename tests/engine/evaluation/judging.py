@@ -11,7 +11,7 @@ from engine.evaluation import evaluate
 from engine.training.run_directory import RunDirectory
 from records.errors import RunError
 
-DRAWS = 20
+DRAWS = 100
 
 
 def judge(directory: RunDirectory, **changes) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 from judged_runs import make_run, save_model
 from judging import DRAWS, fails, json_of, judge, metrics_of, path_of
 
-from engine.evaluation import evaluate, judgement, predictions
+from engine.evaluation import evaluate, frozen, judgement, predictions
 from engine.input.reader import ShardReader
 from engine.training.run_directory import RunDirectory
 from records.errors import RunError, UsageError
@@ -50,22 +51,22 @@ def test_each_image_id_has_the_numbers_of_its_own_picture(finished, data_set):
 
 def test_choices_are_frozen_on_validation_and_test_is_read_after_that(finished, data_set):
     judge(finished)
-    frozen = json_of(finished, "frozen.json")
-    assert frozen["chosen_on"] == "validation"
-    assert frozen["manifest_sha256"] == data_set.sha256
-    assert list(frozen["thresholds"]) == ["youden", "sensitivity_0.90"]
+    chosen = json_of(finished, "frozen.json")
+    assert chosen["chosen_on"] == "validation"
+    assert chosen["manifest_sha256"] == data_set.sha256
+    assert list(chosen["thresholds"]) == ["youden", "sensitivity_0.90"]
     for split in ("validation", "test"):
         metrics = metrics_of(finished, split)
         assert metrics["schema"] == 2
-        assert metrics["model_sha256"] == frozen["model_sha256"]
-        assert metrics["calibration"]["temperatures"] == frozen["temperatures"]
+        assert metrics["model_sha256"] == chosen["model_sha256"]
+        assert metrics["calibration"]["temperatures"] == chosen["temperatures"]
         for point in metrics["operating_points"][1:]:
             used = {finding: values["threshold"] for finding, values in point["findings"].items()}
-            assert used == frozen["thresholds"][point["name"]]
+            assert used == chosen["thresholds"][point["name"]]
     (entry,) = json_of(finished, "test_reads.json")
     data = (finished.path / "evaluation" / "frozen.json").read_bytes()
     assert entry["frozen_sha256"] == judgement._hash(data)
-    assert entry["at"] >= frozen["frozen_at"]
+    assert entry["at"] >= chosen["frozen_at"]
     assert (metrics_of(finished, "validation")["test_reads"], metrics_of(finished, "test")["test_reads"]) == (
         0,
         1,
@@ -76,9 +77,9 @@ def test_test_alone_judges_validation_first_and_validation_alone_leaves_test_unr
     judge(finished, split="validation")
     assert not path_of(finished, "test").exists()
     assert not (finished.path / "evaluation" / "test_reads.json").exists()
-    frozen = json_of(finished, "frozen.json")
+    chosen = json_of(finished, "frozen.json")
     judge(finished, split="test")
-    assert json_of(finished, "frozen.json") == frozen
+    assert json_of(finished, "frozen.json") == chosen
     assert len(json_of(finished, "test_reads.json")) == 1
 
 
@@ -136,10 +137,43 @@ def test_one_patient_has_no_intervals_and_that_is_said(tmp_path, write_data_set,
     assert metrics_of(directory, "test")["micro_auroc"]["low"] is None
 
 
-def test_an_unfinished_run_is_judged_with_a_note(finished, capsys):
-    finished.update(state="unfinished")
+@pytest.mark.parametrize(("state", "told"), [("unfinished", "killed"), ("interrupted", "interrupted")])
+def test_a_run_that_can_go_on_has_its_test_split_read_only_by_name(finished, state, told, capsys):
+    finished.update(state=state)
+    assert judge(finished) == 0
+    said = capsys.readouterr().err
+    assert f"{told} after 1 of 12 epochs" in said
+    assert "test isn't read before the run is finished: go on with `engine train --resume auto`" in said
+    assert path_of(finished, "validation").is_file()
+    assert not path_of(finished, "test").exists()
+    assert judge(finished, split="test") == 0
+    said = capsys.readouterr().err
+    assert f"{told} after 1 of 12 epochs" in said
+    assert "test isn't read" not in said
+    assert len(json_of(finished, "test_reads.json")) == 1
+
+
+def test_a_run_that_has_failed_is_judged_with_a_note(finished, capsys):
+    finished.update(state="failed")
+    judge(finished)
+    assert "failed after 1 of 12 epochs" in capsys.readouterr().err
+    assert path_of(finished, "test").is_file()
+
+
+def test_why_a_finding_has_no_temperature_is_frozen_beside_it_and_an_older_file_is_read(finished):
     judge(finished, split="validation")
-    assert "killed after 1 of 12 epochs" in capsys.readouterr().err
+    path = finished.path / "evaluation" / "frozen.json"
+    kept = json_of(finished, "frozen.json")
+    reasons = kept.pop("temperature_reasons")
+    assert set(reasons) == {name for name, value in kept["temperatures"].items() if value == 1}
+    assert set(reasons.values())
+    path.write_text(json.dumps(kept))
+    found = frozen.read(path)
+    assert found is not None
+    assert found.temperature_reasons == dict.fromkeys(reasons, "not recorded")
+    path.write_text(json.dumps(kept | {"temperature_reasons": {"Flu": "no positives"}}))
+    with pytest.raises(RunError, match=r"frozen\.json: damaged"):
+        frozen.read(path)
 
 
 def test_another_data_set_is_refused(finished, tmp_path, write_data_set):
@@ -154,8 +188,8 @@ def test_no_run_no_model_and_wrong_usage_are_clear(finished, tmp_path):
     fails(finished, "no model; the run ended before its first epoch did")
     with pytest.raises(UsageError, match="split is `train`; expected validation or test"):
         judge(finished, split="train")
-    with pytest.raises(UsageError, match="0 draws"):
-        judge(finished, draws=0)
+    with pytest.raises(UsageError, match="--draws is 99; expected at least 100"):
+        judge(finished, draws=99)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])

@@ -98,6 +98,8 @@ def test_all_that_decides_on_an_ensembles_predictions_is_in_its_identity(tmp_pat
         ({"tta": {"views": []}}, "no views, or one that isn't of numbers"),
         ({"tta": {"views": [[0, float("nan"), 0]]}}, "no views, or one that isn't of numbers"),
         ({"members": [{"name": "one", "sha256": "0"}] * 2}, "two members of one name"),
+        ({"members": [{"name": "a/b", "sha256": "0"}]}, "`a/b`, which is no folder's name"),
+        ({"members": [{"name": "..", "sha256": "0"}]}, "`..`, which is no folder's name"),
     ],
 )
 def test_a_damaged_note_of_an_ensemble_is_one_line(tmp_path: Path, data_set, changes, reason) -> None:
@@ -143,7 +145,7 @@ def test_a_data_set_of_other_pictures_is_refused(tmp_path: Path, data_set, write
 
 def test_an_ensemble_is_judged_like_any_run_and_its_gain_is_printed(tmp_path: Path, data_set, capsys) -> None:
     directory = make_ensemble(tmp_path / "ensemble", data_set)
-    evaluate.run(str(directory.path), draws=20)
+    evaluate.run(str(directory.path), draws=100)
     printed = capsys.readouterr().out
     folder = directory.evaluation_path("test")
     metrics = json.loads((folder / "metrics.json").read_bytes())
@@ -157,7 +159,7 @@ def test_an_ensemble_is_judged_like_any_run_and_its_gain_is_printed(tmp_path: Pa
     combined = combine.combine([member.logits for member in members], "logits", [0.25, 0.75])
     np.testing.assert_allclose(whole.logits, combined, rtol=1e-5, atol=1e-5)
     assert members[0].image_ids.tolist() == whole.image_ids.tolist()
-    evaluate.run(str(directory.path), draws=20)
+    evaluate.run(str(directory.path), draws=100)
     assert capsys.readouterr().out == printed
 
 
@@ -169,4 +171,4 @@ def test_a_member_that_gives_nan_is_named(tmp_path: Path, data_set) -> None:
     note["members"][1]["sha256"] = models.hash_file(path)
     (directory.path / "ensemble.json").write_text(json.dumps(note))
     with pytest.raises(RunError, match=r"members/two/best\.keras: 00000200_000\.png: the logit of"):
-        evaluate.run(str(directory.path), draws=20)
+        evaluate.run(str(directory.path), draws=100)

@@ -69,7 +69,10 @@ def test_the_seven_metrics_stand_beside_those_of_calling_nothing_present(metrics
     assert shown in _row(lines, "macro, 13 of 14")
     assert _row(lines, "multi-label AUC").split()[2:] == [shown, shown, shown, "0.500"]
     first = next(number for number, line in enumerate(lines) if line.startswith(" all findings together"))
-    assert [line.split()[0] for line in lines[first + 2 : first + 9]] == [
+    counted = _row(lines, "findings in the counts").split()[4:]
+    assert " ".join(counted) == "of 14 of 13 of 13 of 14"
+    assert [line.split()[0] for line in lines[first + 2 : first + 10]] == [
+        "findings",
         "recall",
         "specificity",
         "multi-label",
@@ -117,10 +120,17 @@ def test_a_threshold_has_two_digits_that_say_something(value: float, shown: str)
     assert printed.threshold(value) == shown
 
 
+def test_how_many_findings_are_counted_is_shown_only_where_it_differs() -> None:
+    known = make_predictions()
+    alone = NAMED | summary.summarise(known, {}, None, draws=40)
+    assert not any(line.startswith(" findings in the counts") for line in _lines(alone))
+
+
 def test_briefly_only_the_ranking_and_the_calibration_are_shown(metrics: dict) -> None:
     lines = _lines(metrics, brief=True)
     assert not any("subgroup" in line or "positives / negatives" in line for line in lines)
     assert any(line.startswith("calibration, mean of the findings: Brier score 0.") for line in lines)
+    assert "  with temperatures fitted on validation for 13 of 14 findings:" in lines
 
 
 def test_a_shifted_prevalence_and_a_second_reading_of_test_are_said(metrics: dict) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from bright_places import FOUND, IGNORED, make_run, model, write_boxes
 
-from engine.evaluation import evaluate
+from engine.evaluation import evaluate, lock
 from engine.heatmaps import boxed_images, heatmaps
 from engine.model import save_model
 from records import storage
@@ -20,7 +20,7 @@ from records.labels import FINDINGS
 from records.manifest import Manifest
 from records.table import Box
 
-DRAWS = 30
+DRAWS = 100
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_test_pictures_are_read_only_after_test_was_judged_and_that_is_recorded(
     assert set(numbers["splits"]) == {"train", "validation"}
     assert reads(run_dir) == []
     assert "test was not judged yet" in capsys.readouterr().err
-    evaluate.run(str(run_dir), draws=10)
+    evaluate.run(str(run_dir), draws=100)
     assert len(reads(run_dir)) == 1
     numbers = made(run_dir, boxes)
     assert numbers["splits"]["test"]["images"] == 7
@@ -81,8 +81,14 @@ def test_test_pictures_are_read_only_after_test_was_judged_and_that_is_recorded(
     assert reads(run_dir)[1]["frozen_sha256"] == reads(run_dir)[0]["frozen_sha256"]
 
 
+def test_one_process_at_a_time_makes_the_heat_maps_of_a_run(run_dir, boxes):
+    with lock.held(run_dir):
+        fails(RunError, "another process is evaluating or replacing it; call again", run_dir, boxes)
+    assert not (run_dir / "heatmaps").exists()
+
+
 def test_test_judged_by_another_model_stays_closed(run_dir, boxes):
-    evaluate.run(str(run_dir), draws=10)
+    evaluate.run(str(run_dir), draws=100)
     other = model()
     other.get_layer("logits").set_weights([np.ones((2, 14)), np.zeros(14)])
     save_model(other, run_dir / "best.keras")
@@ -134,7 +140,8 @@ def test_what_cannot_be_made_is_said_in_one_line(run_dir, boxes, tmp_path):
     fails(StorageError, "nowhere.csv", run_dir, tmp_path / "nowhere.csv")
     fails(UsageError, "--findings: unknown finding `Flu`", run_dir, boxes, findings="Mass,Flu")
     fails(UsageError, "--findings: no finding", run_dir, boxes, findings=" , ")
-    fails(UsageError, "--images -1 --draws 1000", run_dir, boxes, images=-1)
+    fails(UsageError, "--images is -1", run_dir, boxes, images=-1)
+    fails(UsageError, "--draws is 99; expected at least 100", run_dir, boxes, draws=99)
     fails(
         RunError,
         "none of its 32 boxes can be judged: 32 of another finding",
@@ -187,13 +194,10 @@ def test_an_ensembles_map_is_the_weighted_mean_of_its_members(tmp_path, data_set
     ]
     first, second = (one.maps(images, rows, boxed) for one in singles)
     assert first.max(axis=(1, 2)).tolist() == [1, 1, 1]
-    shares = np.full((2, len(FINDINGS)), 0.5)
-    shares[:, FINDINGS.index(FOUND)] = 0.8, 0.2
-    for weights in ([0.8, 0.2], shares.tolist()):
-        found = of_members(tuple(members), weights=weights)
-        both = RunMaps(Predictor(found), attention=False, cbam=False).maps(images, rows, boxed)
-        mean = 0.8 * first + 0.2 * second
-        np.testing.assert_allclose(both, mean / mean.max(axis=(1, 2), keepdims=True), atol=1e-6)
+    together = of_members(tuple(members), weights=[0.8, 0.2])
+    both = RunMaps(Predictor(together), attention=False, cbam=False).maps(images, rows, boxed)
+    mean = 0.8 * first + 0.2 * second
+    np.testing.assert_allclose(both, mean / mean.max(axis=(1, 2), keepdims=True), atol=1e-6)
     alone = RunMaps(Predictor(of_members(tuple(members), weights=[1, 0])), attention=False, cbam=False)
     assert list(alone.layers) == ["a"]
     np.testing.assert_array_equal(alone.maps(images, rows, boxed), first)

@@ -14,7 +14,7 @@ from engine.config import pipeline as settings
 from engine.ensemble import combine, views, weights
 from engine.pipeline import pipeline
 from engine.pipeline.stages import judged_run, stages_of
-from records.errors import ConfigError
+from records.errors import ConfigError, CxrError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -109,6 +109,15 @@ def test_boxes_that_are_missing_are_found_before_anything_is_begun(tmp_path, mon
     overrides = ["data.make=[]", f"heatmaps.boxes={tmp_path}/none.csv", f"output.folder={tmp_path}/out"]
     with pytest.raises(ConfigError, match=r"heatmaps.boxes is .*none.csv, which isn't there"):
         pipeline.run(str(CONFIGS / "pipeline.yaml"), overrides)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_that_is_missing_is_found_before_anything_is_begun(tmp_path, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    named = [f"data.manifest={tmp_path}/manifest.json", f"output.folder={tmp_path}/out", "heatmaps.boxes=''"]
+    with pytest.raises(CxrError, match=r"data.manifest: .*manifest.json.*data.make is empty") as raised:
+        pipeline.run(str(CONFIGS / "pipeline.yaml"), ["data.make=[]", *named])
+    assert "\n" not in str(raised.value)
     assert not list(tmp_path.iterdir())
 
 

@@ -55,7 +55,7 @@ def predicted(capsys: pytest.CaptureFixture[str], run_dir: Path, images: list[st
     return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
 
 
-def freeze(run, sha256: str, *, youden: float | None = 0.4, temperature: float = 2.0) -> None:
+def freeze(run, sha256: str, *, youden: float | None = 0.4, unfitted: tuple[str, ...] = ()) -> None:
     chosen = frozen.Frozen(
         model_sha256=sha256,
         manifest_sha256="0" * 64,
@@ -63,10 +63,11 @@ def freeze(run, sha256: str, *, youden: float | None = 0.4, temperature: float =
             "youden": dict.fromkeys(FINDINGS, youden) | {FINDINGS[1]: None},
             "sensitivity_0.90": dict.fromkeys(FINDINGS, 0.0),
         },
-        temperatures=dict.fromkeys(FINDINGS, temperature),
+        temperatures=dict.fromkeys(FINDINGS, 2.0) | dict.fromkeys(unfitted, 1.0),
         best_member=None,
         frozen_at="2026-01-01T00:00:00Z",
         git_commit=None,
+        temperature_reasons=dict.fromkeys(unfitted, "no positives"),
     )
     frozen.write(run.path / "evaluation" / frozen.FILE_NAME, chosen)
 
@@ -159,6 +160,27 @@ def test_what_was_frozen_calibrates_and_calls(make_run, data_set, tmp_path, caps
     assert all_called["images"][0]["called"] == list(FINDINGS)
     half = predicted(capsys, run.path, named, thresholds="0.5")
     assert half["images"][0]["called"] == [f for f in FINDINGS if values[f] >= 0.5]
+
+
+@pytest.mark.parametrize(
+    ("unfitted", "calibrated", "which"),
+    [(FINDINGS[:2], True, ", ".join(FINDINGS[:2])), (FINDINGS, False, "any finding")],
+)
+def test_a_finding_without_a_temperature_is_said_to_have_none(
+    make_run, data_set, tmp_path, capsys, unfitted, calibrated, which
+):
+    run = make_run(data_set)
+    named = files(tmp_path / "images")[:1]
+    freeze(run, predicted(capsys, run.path, named)["model_sha256"], unfitted=tuple(unfitted))
+    assert predict.run(str(run.path), named, as_json=True) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert found["calibrated"] is calibrated
+    expected = f"note: no temperature could be fitted on validation for {which} (no positives): raw"
+    assert expected in captured.err
+    image = found["images"][0]
+    for finding in unfitted:
+        assert image["probabilities"][finding] == image["raw_probabilities"][finding]
 
 
 def test_what_was_frozen_for_another_model_is_not_used(make_run, data_set, tmp_path, capsys):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from fabricated import (
     write_heatmaps,
     write_run,
 )
+from rendered_report import Report
 
 from engine.report import page, published
 from records.example import Record
@@ -24,15 +24,6 @@ from records.manifest import Manifest
 SIZES = {"train": (3, 20), "validation": (1, 12), "test": (2, 15)}  # shards, records a shard
 
 Records = dict[str, list[list[Record]]]
-
-
-class Report(NamedTuple):
-    """A run directory and the three files of its report."""
-
-    run_dir: Path
-    html: Path
-    markdown: Path
-    json: Path
 
 
 @pytest.fixture(scope="session")

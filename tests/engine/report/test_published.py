@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Report
 from fabricated import make_data_set, write_run
 from page_reader import read
+from rendered_report import Report
 
 from engine.report import page, published
 from records.labels import FINDINGS
@@ -124,6 +125,19 @@ def test_a_part_of_the_data_set_is_compared_with_nothing(
     official = make_data_set(tmp_path / "data", records, phantom=False, strategy="official")
     text = _all_grey(page.write(write_run(tmp_path / "official", official, records)))
     assert "Only 30 of the 25,596 images of the official test list were used" in text
+    assert "30 of the 25,596 images of the official test list. Numbers of a part don’t compare" in text
+
+
+def test_a_data_set_that_misses_one_image_says_so_and_is_compared_with_nothing(
+    tmp_path: Path, records: dict, real_data_set: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "ALL_IMAGES", real_data_set.records + 1)
+    (tmp_path / "data").mkdir()
+    whole = dataclasses.replace(real_data_set, source=real_data_set.source | {"missing": 1})
+    part = dataclasses.replace(whole, location=str(tmp_path / "data/manifest.json"))
+    Path(part.location).write_bytes(part.to_json())
+    text = _all_grey(page.write(write_run(tmp_path / "run", part, records)))
+    assert text.count(f"{part.records} of the {part.records + 1} images of the data set") == 2
 
 
 def test_validation_images_are_compared_with_nothing(

@@ -54,7 +54,7 @@ def make_ensemble(folder: Path, data_set: Manifest) -> Path:
         "manifest": {"location": data_set.location, "sha256": data_set.sha256},
     }
     (folder / "run.json").write_text(json.dumps(known))
-    evaluate.run(str(folder), draws=10)
+    evaluate.run(str(folder), draws=100)
     return folder
 
 

@@ -15,7 +15,8 @@ from engine.training.run_directory import RunDirectory
 from records import storage
 from records.errors import RunError, StorageError
 
-NOTE = '{"state": "unfinished", "manifest": {}, "started": "2026-01-01T00:00:00Z"}'
+DATA_SET = '{"location": "manifest.json", "sha256": "0"}'
+NOTE = f'{{"state": "unfinished", "manifest": {DATA_SET}, "started": "2026-01-01T00:00:00Z"}}'
 FILES = ("config.yaml", "history.csv", "steps.csv", "best.keras", "run.json")
 
 

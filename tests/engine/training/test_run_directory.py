@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,66 @@ def test_starting_again_removes_what_an_earlier_run_left(tmp_path, config, data_
     directory.start(config, data_set)
     directory.commit()
     assert not list(directory.path.rglob("best.keras"))
+
+
+def _replace(directory: RunDirectory, config, data_set) -> Path:
+    """Begin to replace a run that has read the test split; return where the record of that belongs."""
+    reads = directory.path / "evaluation" / "test_reads.json"
+    reads.parent.mkdir()
+    reads.write_text("[]")
+    (reads.parent / "frozen.json").write_text("{}")
+    directory.start(config, data_set)
+    return reads
+
+
+def test_a_run_that_replaces_another_keeps_the_record_of_what_read_test(tmp_path, config, data_set, capsys):
+    directory = _started(tmp_path, config, data_set)
+    reads = _replace(directory, config, data_set)
+    assert not reads.exists()
+    directory.commit()
+    assert reads.read_text() == "[]"
+    assert f"{reads}: kept" in capsys.readouterr().err
+    names = {path.name for path in directory.path.rglob("*")}
+    assert names == {"run.json", "config.yaml", "evaluation", "test_reads.json"}
+
+
+@pytest.mark.parametrize("killed_in", ["_discard", "rmtree", "rename"])
+def test_a_kill_while_a_replaced_run_is_let_go_keeps_the_record_and_mixes_nothing(
+    tmp_path, config, data_set, monkeypatch, killed_in
+):
+    directory = _started(tmp_path, config, data_set)
+    directory.checkpoint_path.write_text("the older model")
+    reads = _replace(directory, config, data_set)
+
+    def die(*_args, **_options):
+        raise KeyboardInterrupt
+
+    if killed_in == "rmtree":  # the earlier run was put out of the way
+        monkeypatch.setattr(directory, "_discard", lambda: None)
+    else:
+        owner = directory if killed_in == "_discard" else Path
+        monkeypatch.setattr(owner, killed_in, die)
+    with contextlib.suppress(KeyboardInterrupt):
+        directory.commit()
+    monkeypatch.undo()
+    with directory.locked():
+        assert reads.read_text() == "[]"
+        is_old = killed_in != "rmtree"
+        assert directory.checkpoint_path.exists() == (reads.parent / "frozen.json").exists() == is_old
+        assert not list(directory.path.glob(".[rd]*"))
+
+
+def test_a_command_is_recorded_as_it_can_be_typed_again(tmp_path, config, data_set, monkeypatch):
+    argv = ["/somewhere/engine/cli.py", "train", "--data", "s3://key:secret@host/a b"]
+    monkeypatch.setattr(sys, "argv", argv)
+    assert _started(tmp_path, config, data_set).read()["command"] == "engine train --data 's3://***@host/a b'"
+
+
+@pytest.mark.parametrize("told", [None, [], {}, {"location": "a"}, {"location": "a", "sha256": 1}])
+def test_a_run_that_names_no_data_set_is_one_clear_error(tmp_path, told):
+    (tmp_path / "run.json").write_text(json.dumps({"state": "finished", "manifest": told}))
+    with pytest.raises(RunError, match=r"run\.json: `manifest` names no data set; remove the folder"):
+        RunDirectory(str(tmp_path)).read()
 
 
 def test_a_folder_that_is_no_run_is_never_removed(tmp_path, config, data_set):

@@ -165,3 +165,20 @@ def test_a_damaged_shard_stops_training_with_one_line_that_names_it(data_set, ti
     assert "Traceback" not in done.stderr
     assert victim.name in done.stderr.splitlines()[-1]
     assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "failed"
+
+
+def test_a_run_that_fails_notes_why_without_credentials(lasting_data_set, tmp_path, monkeypatch):
+    from engine.training import fit
+
+    def fails(*_args, on_start, **_options):
+        on_start()
+        raise ValueError("nothing at https://key:secret@host/bucket")
+
+    monkeypatch.setattr(fit, "fit", fails)
+    with pytest.raises(ValueError, match="nothing at"):
+        cli.main(_densenet(lasting_data_set, tmp_path / "run"))
+    known = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (known["state"], known["error"]) == (
+        "failed",
+        "ValueError('nothing at https://***@host/bucket')",
+    )
