@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from engine.evaluation.predictor import Predictor
 from engine.heatmaps import placement
@@ -33,6 +34,8 @@ class RunMaps:
         Raises:
             RunError: a model has no convolution, or no attention where it is asked for.
         """
+        # Each member's map is traced once, which TensorFlow takes for an oversight from the fifth on.
+        tf.get_logger().setLevel("ERROR")
         self._predictor = predictor
         weights = predictor.models.weights or [1.0] * len(predictor.members)
         self._weights = [float(weight) for weight in weights]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -231,12 +232,19 @@ def _voi(modality: np.ndarray, used: np.ndarray, dataset: Dataset) -> np.ndarray
         output, bits = _look_up(np.rint(modality).astype(np.int64), dataset, "VOILUTSequence")
         return output / (2**bits - 1)
     if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
+        if (width := _first(dataset.WindowWidth)) <= 0:
+            raise ImageError(f"a DICOM whose window is {width:g} wide")
         # Far below and far above the window: the ends of pydicom's output, which differ by file.
         black, white = apply_windowing(np.array([-np.inf, np.inf]), dataset)
         return (apply_windowing(modality, dataset) - black) / (white - black)
     black, white = used.min(), used.max()
     # Of one value: nothing to stretch, and `pictures` will refuse it.
     return (modality - black) / ((white - black) or 1)
+
+
+def _first(value: Any) -> float:
+    """Return a number, or the first of several."""
+    return float(value if isinstance(value, (int, float)) else value[0])
 
 
 def _look_up(values: np.ndarray, dataset: Dataset, sequence: str) -> tuple[np.ndarray, int]:

@@ -195,7 +195,8 @@ def test_baseline_jpeg_gives_nearly_the_same_picture() -> None:
         ({"BitsStored": 6}, "a DICOM of 6 bits of 8"),
         ({"Rows": 60000, "Columns": 60000}, "60000 x 60000 pixels of 1 bytes; expected at most 67,108,864"),
         ({"Rows": 25}, "damaged DICOM"),
-        ({"WindowCenter": 5, "WindowWidth": 0}, "damaged DICOM"),
+        ({"WindowCenter": 5, "WindowWidth": 0}, "a DICOM whose window is 0 wide"),
+        ({"WindowCenter": [5, 6], "WindowWidth": [-2, 1]}, "a DICOM whose window is -2 wide"),
         (
             {"RescaleSlope": 0, "RescaleIntercept": 1, "WindowCenter": 5, "WindowWidth": 9},
             "a DICOM whose resc",
