@@ -22,6 +22,8 @@ MAX_FILE_BYTES = pixels.MAX_DECODED_BYTES + (1 << 20)
 
 _PNG, _JPEG = b"\x89PNG", b"\xff\xd8\xff"
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
+# A progressive file has about ten. Each goes over all pixels, so thousands of a few bytes would take minutes.
+MAX_SCANS = 100
 _JPEG_MODES = {"L": 1, "RGB": 3}
 
 
@@ -79,6 +81,8 @@ def _decode_jpeg(data: bytes) -> np.ndarray:
     # libjpeg makes up what a cut-off file lacks. No marker stands within the coded pixels.
     if data.rfind(_END) < data.rfind(_SCAN):
         raise ImageError("damaged JPEG: unexpected end of file")
+    if (scans := data.count(_SCAN)) > MAX_SCANS:
+        raise ImageError(f"a JPEG of {scans:,} scans; expected at most {MAX_SCANS}")
     with parsing("JPEG"):
         image = Image.open(io.BytesIO(data), formats=("JPEG",))
         width, height, mode = *image.size, image.mode

@@ -201,3 +201,11 @@ def test_real_images_become_the_pictures_that_a_conversion_stores(nih: Path) -> 
         np.testing.assert_array_equal(
             pictures.read_picture(data, 320)[..., 0], checked.check(data, 320).grey, err_msg=path.name
         )
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded() -> None:
+    data = jpeg(grey_picture(), progressive=True)
+    last = data.rfind(b"\xff\xda")
+    assert pictures.read_picture(data, SIDE_PX).shape == (SIDE_PX, SIDE_PX, 1)
+    bomb = data[:-2] + 2000 * data[last:-2] + data[-2:]
+    assert "scans; expected at most 100" in refusal(bomb)
