@@ -8,10 +8,10 @@ from typing import Any
 from engine.evaluation import judgement, lock, models, printed
 from engine.evaluation.judgement import TEST, VALIDATION, Judgement
 from engine.metrics import bootstrap
-from engine.training import run_directory
+from engine.training import run_data_set, run_directory
 from engine.training.run_directory import RunDirectory
 from records import manifest
-from records.errors import CxrError, RunError, UsageError
+from records.errors import RunError, UsageError
 
 # Another model may come of such a run, and test is to be read by one only.
 _CAN_GO_ON = (run_directory.UNFINISHED, run_directory.INTERRUPTED)
@@ -56,7 +56,8 @@ def run(
             file=sys.stderr,
         )
         split = VALIDATION
-    data_set = _data_set(known, data)
+    data_set = run_data_set.find(known, data)
+    manifest.check_files(data_set)
     with lock.held(directory.path):
         judged = Judgement(directory, models.find(run_dir), data_set, draws)
         if split != VALIDATION:
@@ -83,17 +84,3 @@ def _splits(split: str | None, data_set: manifest.Manifest) -> list[str]:
     for name in empty:
         print(f"note: {data_set.location}: no image in {name}, which isn't judged", file=sys.stderr)
     return [name for name in asked if name not in empty]
-
-
-def _data_set(known: dict[str, Any], data: str | None) -> manifest.Manifest:
-    try:
-        data_set = manifest.load(data or known["manifest"]["location"])
-    except CxrError as error:
-        raise type(error)(f"{error}; if the data set has moved, say where with --data") from error
-    if data_set.sha256 != known["manifest"]["sha256"]:
-        raise RunError(
-            f"{data_set.location}: not the data set of this run (manifest {data_set.sha256[:12]}, "
-            f"the run's is {known['manifest']['sha256'][:12]}); name the right one with --data"
-        )
-    manifest.check_files(data_set)
-    return data_set

@@ -98,7 +98,7 @@ class Predictor:
         Returns:
             (B, F) float32 logits.
         """
-        return self._combined(self._of_members(images)).astype(np.float32)
+        return self.combined(self.member_logits(images)).astype(np.float32)
 
     def predict_split(
         self,
@@ -122,7 +122,7 @@ class Predictor:
         with ShardReader(data_set, split, cache_settings=cache_settings) as reader:
             self._check_shape(reader)
             of_members = np.concatenate(list(self._batches(reader, batch)), axis=1)
-            predictions = _with_identities(reader, self._combined(of_members))
+            predictions = _with_identities(reader, self.combined(of_members))
         names = [member.name for member in self.members]
         return SplitPredictions(predictions, dict(zip(names, of_members, strict=True)))
 
@@ -131,9 +131,9 @@ class Predictor:
         batches = padded_evaluation_batches(reader, min(batch, len(reader)))
         with faults_raised(reader):
             for images, _, weights in batches:
-                yield self._of_members(images)[:, weights.numpy() > 0]
+                yield self.member_logits(images)[:, weights.numpy() > 0]
 
-    def _of_members(self, images: np.ndarray | tf.Tensor) -> np.ndarray:
+    def member_logits(self, images: np.ndarray | tf.Tensor) -> np.ndarray:
         """(B, S, S, C) uint8 -> (M, B, F) float64 logits, over all views."""
         if self.models.views == (views.IDENTITY,):
             return self._function(tf.convert_to_tensor(images)).numpy().astype(np.float64)
@@ -141,7 +141,7 @@ class Predictor:
         seen = [self._function(tf.convert_to_tensor(pictures)).numpy() for pictures in shown]
         return combine.combine(seen, self.models.rule)
 
-    def _combined(self, of_members: np.ndarray) -> np.ndarray:
+    def combined(self, of_members: np.ndarray) -> np.ndarray:
         """(M, N, F) -> (N, F); a single model's logits stay as they are."""
         if len(of_members) == 1:
             return of_members[0]

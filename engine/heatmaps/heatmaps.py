@@ -26,10 +26,10 @@ from engine.heatmaps import boxes as geometry
 from engine.heatmaps.boxed_images import Selection
 from engine.metrics.draws import check_draws
 from engine.report import contact_sheet
-from engine.training import run_directory
+from engine.training import run_data_set, run_directory
 from engine.training.run_directory import RunDirectory
 from records import json_text, manifest, storage
-from records.errors import CxrError, RunError, UsageError
+from records.errors import RunError, UsageError
 from records.labels import BOX_ALIASES, FINDINGS
 from records.manifest import Manifest
 from records.table import read_boxes
@@ -89,7 +89,11 @@ def run(
     directory = RunDirectory(run_dir)
     listed = read_boxes(boxes)
     boxes_sha256 = hashlib.sha256(storage.read_bytes(boxes)).hexdigest()
-    data_set = _data_set(directory, data)
+    known = directory.read()
+    if known["state"] != run_directory.FINISHED:
+        _say(f"note: {directory.path}: {run_directory.summary(directory)}")
+    data_set = run_data_set.find(known, data)
+    manifest.check_files(data_set)
     # The record of what read test has one writer at a time, and so has the gallery.
     with lock.held(directory.path):
         names = models.find(run_dir).sha256, data_set.sha256, boxes_sha256
@@ -122,23 +126,6 @@ def _findings(asked: str | Sequence[str] | None) -> list[str]:
         what = f"unknown finding `{strange[0]}`" if strange else "no finding"
         raise UsageError(f"--findings: {what}; expected some of {', '.join(FINDINGS)}")
     return [finding for finding in FINDINGS if finding in names]
-
-
-def _data_set(directory: RunDirectory, data: str | None) -> Manifest:
-    known = directory.read()
-    if known["state"] != run_directory.FINISHED:
-        _say(f"note: {directory.path}: {run_directory.summary(directory)}")
-    try:
-        data_set = manifest.load(data or known["manifest"]["location"])
-    except CxrError as error:
-        raise type(error)(f"{error}; if the data set has moved, say where with --data") from error
-    if data_set.sha256 != known["manifest"]["sha256"]:
-        raise RunError(
-            f"{data_set.location}: not the data set of this run (manifest {data_set.sha256[:12]}, "
-            f"the run's is {known['manifest']['sha256'][:12]}); name the right one with --data"
-        )
-    manifest.check_files(data_set)
-    return data_set
 
 
 def _readable(directory: RunDirectory, data_set: Manifest, model_sha256: str) -> list[str]:

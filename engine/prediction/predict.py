@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,8 +16,8 @@ from engine.prediction import calls, image_list
 from engine.prediction.image_list import Named
 from engine.prediction.output import Failure, Json, Tables, printable
 from engine.prediction.pictures import as_stored, read_picture
+from engine.training import run_data_set
 from engine.training.run_directory import RunDirectory
-from records import manifest
 from records.errors import CxrError, ImageError, RunError, UsageError
 from records.labels import FINDINGS
 
@@ -54,7 +53,7 @@ def run(run_dir: str, images: Sequence[str], *, as_json: bool = False, threshold
     if note:
         print(f"note: {note}", file=sys.stderr)
     output = Json(reading, run_dir, predictor.sha256) if as_json else Tables(reading)
-    jpeg_quality = _jpeg_quality(known["manifest"])
+    jpeg_quality = run_data_set.jpeg_quality(known)
     failures: list[Failure] = []
     for files, pictures in _batches(_readable(named, predictor.side_px, failures)):
         stored = np.stack([as_stored(picture, predictor.channels, jpeg_quality) for picture in pictures])
@@ -71,25 +70,6 @@ def _named(images: Sequence[str]) -> list[Named]:
         faults = "; ".join(f"{file.location}: {file.fault}" for file in named[:_SHOWN])
         raise ImageError(f"no image to read: {faults}" + "; ..." * (len(named) > _SHOWN))
     return named
-
-
-def _jpeg_quality(data_set: dict[str, Any]) -> int | None:
-    """Return the quality of JPEG that the run's pictures were stored in, None for another encoding.
-
-    Args:
-        data_set: what `run.json` says of it.
-    """
-    image = data_set.get("image")
-    if image is None:
-        try:
-            found = manifest.load(data_set["location"])
-            if found.sha256 != data_set["sha256"]:
-                raise RunError(f"{found.location}: not the data set of this run")
-            image = found.image
-        except (CxrError, KeyError) as error:
-            print(f"note: pictures are taken as stored without loss: {error}", file=sys.stderr)
-            image = {}
-    return image.get("jpeg_quality")
 
 
 def _readable(named: list[Named], side_px: int, failures: list[Failure]) -> Iterator[tuple[str, np.ndarray]]:

@@ -95,5 +95,4 @@ def _auroc(judged: dict[str, Any] | None) -> dict[str, Interval] | None:
 
 
 def _limits(phantom: bool) -> list[str]:
-    lines = [*limits._ALWAYS, *(limits._PHANTOM if phantom else limits._PATIENTS)]
-    return [line.replace("**", "") for line in lines]
+    return [line.replace("**", "") for line in limits.lines(phantom=phantom)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine import backend
 from engine.evaluation import models
 from engine.serving.bounds import Bounds
-from engine.training import run_directory
+from engine.training import run_data_set, run_directory
 from engine.training.run_directory import RunDirectory
 from records import manifest
 from records.errors import CxrError, RunError, UsageError
@@ -84,19 +84,11 @@ def _listening() -> ModuleType:
 def _data_set(known: dict[str, Any], data: str | None) -> Manifest | None:
     """Return the run's data set; one that was asked for must be there, and be the run's."""
     try:
-        data_set = manifest.load(data or known["manifest"]["location"])
+        return run_data_set.find(known, data)
     except CxrError:
         if data:
             raise
         return None
-    if data_set.sha256 == known["manifest"]["sha256"]:
-        return data_set
-    if data:
-        raise RunError(
-            f"{data_set.location}: not the data set of this run (manifest {data_set.sha256[:12]}, "
-            f"the run's is {known['manifest']['sha256'][:12]}); name the right one with --data"
-        )
-    return None
 
 
 def _service(
@@ -117,7 +109,9 @@ def _service(
 
     if known["state"] != run_directory.FINISHED:
         _say(f"note: {run_dir}: {run_directory.summary(RunDirectory(run_dir))}")
-    model = ServedModel(run_dir, bounds.batch, _jpeg_quality(known, data_set))
+    model = ServedModel(
+        run_dir, bounds.batch, run_data_set.jpeg_quality(known, data_set.location if data_set else None)
+    )
     if model.note:
         _say(f"note: {model.note}")
     samples = _samples(run_dir, model, data_set, boxes) if shown and data_set else None
@@ -147,14 +141,6 @@ def _samples(run_dir: str, model: Any, data_set: Manifest, boxes: str | None) ->
             "name the data set that it was trained on with --data"
         )
     return samples
-
-
-def _jpeg_quality(known: dict[str, Any], data_set: Manifest | None) -> int | None:
-    """Return the quality of JPEG that the run's pictures were stored in, None for another encoding."""
-    image = known["manifest"].get("image") or (data_set.image if data_set else None)
-    if image is None:
-        _say("note: pictures are taken as stored without loss: the run's data set isn't where it was")
-    return (image or {}).get("jpeg_quality")
 
 
 def _say(line: str) -> None:

@@ -98,8 +98,8 @@ class ServedModel:
         size = next(size for size in self.sizes if size >= len(batch))
         images = np.zeros((size, *self.picture_shape), np.uint8)
         images[: len(batch)] = batch
-        members = self.predictor._of_members(images)[:, : len(batch)]
-        logits = self.predictor._combined(members).astype(np.float32)
+        members = self.predictor.member_logits(images)[:, : len(batch)]
+        logits = self.predictor.combined(members).astype(np.float32)
         return [Outcome(logits[row], members[:, row]) for row in range(len(batch))]
 
     def heat_map(self, picture: np.ndarray, finding: str) -> np.ndarray:

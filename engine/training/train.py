@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from engine import backend
 from engine import config as configs
@@ -133,20 +134,15 @@ def _fit(
 
     try:
         with Interrupts(leave) as interrupts:
-            print("starting TensorFlow ...", file=sys.stderr, flush=True)
-            backend.load()
-            from engine.training import fit
-
-            with spot.Watch(interrupts.ask), parent.Watch(interrupts.ask):
-                fit.fit(
-                    directory,
-                    config,
-                    data_set,
-                    on_start=start,
-                    check=interrupts.check,
-                    resume_from=resume_from,
-                    after_checkpoint=copied.keep_up if copied else None,
-                )
+            _watched(
+                interrupts,
+                directory,
+                config,
+                data_set,
+                on_start=start,
+                resume_from=resume_from,
+                after_checkpoint=copied.keep_up if copied else None,
+            )
     except KeyboardInterrupt:
         print(f"{leave()}; go on with --resume auto", file=sys.stderr)
         if copied and started:
@@ -165,6 +161,16 @@ def _fit(
     if copied:
         copied.finish()
     return 0
+
+
+def _watched(interrupts: Interrupts, *run: Any, **more: Any) -> None:
+    """Train, and hear of a spot notice and of the parent's end meanwhile; the rest is `fit.fit`'s."""
+    print("starting TensorFlow ...", file=sys.stderr, flush=True)
+    backend.load()
+    from engine.training import fit
+
+    with spot.Watch(interrupts.ask), parent.Watch(interrupts.ask):
+        fit.fit(*run, check=interrupts.check, **more)
 
 
 def _mirror(directory: RunDirectory, config: configs.Config) -> mirror.Mirror | None:

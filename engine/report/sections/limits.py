@@ -27,6 +27,11 @@ _PATIENTS = (
 )
 
 
+def lines(*, phantom: bool) -> list[str]:
+    """Return what limits any result, with `**` around what is emphasised."""
+    return [*_ALWAYS, *(_PHANTOM if phantom else ()), *_PATIENTS]
+
+
 def section(run: RunFiles) -> Section:
     """Build the section."""
-    return Section("limits", "Limits", [Bullets([*_ALWAYS, *(_PHANTOM if run.phantom else ()), *_PATIENTS])])
+    return Section("limits", "Limits", [Bullets(lines(phantom=run.phantom))])
